@@ -1,0 +1,122 @@
+"""Frames: what our processes say to each other over unix sockets.
+
+A frame is ``>II`` (length of the header, length of the body), a JSON header in
+UTF-8, and the body: raw blobs one after the other, whose lengths stand in the
+header under ``blobs``. Paths, arguments and environment are bytes: in headers
+they are ``str`` decoded with surrogateescape, which JSON carries unharmed as
+``\\udcXX``.
+
+The first frame of each side is a hello: ``{"vigie": 1, "role": …}``. Unknown
+fields are ignored, so that version n serves version n-1.
+
+Standard library only, and no import of ours: the worker loads this file by path
+into interpreters that know nothing of Vigie.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+
+PROTOCOL = 1
+#: A larger header or body is an error of the sender, or not our protocol at all.
+MAX_HEADER = 256 << 20
+MAX_BODY = 4 << 30
+
+_PREFIX = struct.Struct(">II")
+_CRC = struct.Struct(">I")
+_dumps = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+class FrameError(ValueError):
+    """The bytes are not a frame of ours."""
+
+
+def encode(header, blobs=()):
+    """Encode one frame.
+
+    >>> header, blobs = Decoder().feed(encode({"op": "x"}, [b"ab", b"c"]))[0]
+    >>> header["op"], blobs
+    ('x', [b'ab', b'c'])
+    """
+    if blobs:
+        header = {**header, "blobs": [len(blob) for blob in blobs]}
+    text = _dumps(header).encode()
+    body = b"".join(blobs)
+    return _PREFIX.pack(len(text), len(body)) + text + body
+
+
+class Decoder:
+    """Cuts a stream of bytes into frames."""
+
+    def __init__(self):
+        self._buffer = bytearray()
+
+    @property
+    def pending(self):
+        """Bytes received that are no whole frame yet."""
+        return len(self._buffer)
+
+    def feed(self, data):
+        """Take bytes and give the list of ``(header, blobs)`` that are now whole."""
+        buffer = self._buffer
+        buffer += data
+        frames = []
+        at = 0
+        while len(buffer) - at >= _PREFIX.size:
+            size, body = _PREFIX.unpack_from(buffer, at)
+            if size > MAX_HEADER or body > MAX_BODY:
+                raise FrameError("frame of %d + %d bytes: not our protocol" % (size, body))
+            start = at + _PREFIX.size
+            end = start + size + body
+            if len(buffer) < end:
+                break
+            frames.append(_split(bytes(buffer[start : start + size]), bytes(buffer[start + size : end])))
+            at = end
+        if at:
+            del buffer[:at]
+        return frames
+
+
+def _split(text, body):
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise FrameError("header is not JSON: %s" % error) from None
+    if not isinstance(header, dict):
+        raise FrameError("header is not an object")
+    blobs = []
+    at = 0
+    for size in header.pop("blobs", ()):
+        blobs.append(body[at : at + size])
+        at += size
+    if at != len(body):
+        raise FrameError("blobs do not fill the body")
+    return header, blobs
+
+
+def seal(frame):
+    """Add a checksum behind a frame, for journals that a crash may tear."""
+    return frame + _CRC.pack(zlib.crc32(frame))
+
+
+def unseal(data):
+    """Read sealed frames until the end or the first torn one.
+
+    Gives ``(frames, good)``: the frames and how many bytes they fill; what
+    stands behind ``good`` is a torn tail to drop.
+    """
+    frames = []
+    at = 0
+    while len(data) - at >= _PREFIX.size:
+        size, body = _PREFIX.unpack_from(data, at)
+        end = at + _PREFIX.size + size + body
+        if len(data) < end + _CRC.size:
+            break
+        if _CRC.unpack_from(data, end)[0] != zlib.crc32(data[at:end]):
+            break
+        start = at + _PREFIX.size
+        frames.append(_split(bytes(data[start : start + size]), bytes(data[start + size : end])))
+        at = end + _CRC.size
+    return frames, at

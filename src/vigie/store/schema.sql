@@ -1,0 +1,188 @@
+-- The first schema. Instants are integer microseconds UTC, durations integer
+-- microseconds; argv, environment and paths are BLOBs of NUL-terminated items.
+-- A partial index holds only rows that are waited for, so that a million
+-- finished jobs cost the busy ones nothing.
+
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value
+) WITHOUT ROWID;
+
+-- What many jobs share, stored once: found again by the digest of its content.
+CREATE TABLE contexts (
+    id     INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
+    cwd    BLOB NOT NULL,
+    env    BLOB NOT NULL,              -- KEY=VALUE items
+    umask  INTEGER NOT NULL,
+    python BLOB,                       -- interpreter of scripts and functions
+    path   BLOB                        -- import path items of the submitter
+);
+
+CREATE TABLE tasks (
+    id          INTEGER PRIMARY KEY,
+    digest      BLOB NOT NULL UNIQUE,
+    kind        TEXT NOT NULL CHECK (kind IN ('command', 'function')),
+    argv        BLOB,                  -- of a command
+    function    TEXT,                  -- of a function: module:qualname, or a label when pickled
+    code        BLOB,                  -- of a pickled function: the signed pickle
+    label       TEXT NOT NULL,         -- what a person calls it: the line typed
+    timeout     INTEGER,
+    retries     INTEGER NOT NULL DEFAULT 0,
+    backoff     INTEGER NOT NULL,
+    backoff_max INTEGER NOT NULL,
+    jitter      REAL NOT NULL,
+    grace       INTEGER NOT NULL,
+    fresh       INTEGER NOT NULL DEFAULT 0,
+    on_lost     TEXT NOT NULL DEFAULT 'fail' CHECK (on_lost IN ('fail', 'rerun')),
+    max_output  INTEGER NOT NULL
+);
+
+CREATE TABLE queues (
+    name   TEXT PRIMARY KEY,
+    slots  INTEGER,                    -- NULL: the default of that queue
+    rate   REAL,                       -- starts a second; NULL: no limit
+    paused INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+
+CREATE TABLE jobs (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    name       TEXT,
+    task       INTEGER NOT NULL REFERENCES tasks,
+    context    INTEGER NOT NULL REFERENCES contexts,
+    args       BLOB,                   -- of a function: its encoded arguments
+    encoding   TEXT,                   -- of args: json or pickle
+    state      TEXT NOT NULL CHECK (state IN ('queued', 'blocked', 'assigned', 'running',
+                   'suspended', 'completed', 'failed', 'stopped', 'lost')),
+    reason     TEXT,                   -- of failed
+    blocked_by TEXT,                   -- of blocked: dependency, time or condition
+    ending     TEXT,                   -- running, but told to end: stop or timeout
+    queue      TEXT NOT NULL,
+    priority   INTEGER NOT NULL DEFAULT 0,
+    now        INTEGER NOT NULL DEFAULT 0,
+    keyed      INTEGER NOT NULL DEFAULT 0,   -- has rows in job_keys
+    created    INTEGER NOT NULL,
+    due        INTEGER,                -- not before this instant
+    started    INTEGER,                -- of the newest attempt
+    finished   INTEGER,
+    attempt    INTEGER NOT NULL DEFAULT 0,   -- number of the newest attempt
+    tries_from INTEGER NOT NULL DEFAULT 0,   -- attempts before the last "retry" by hand
+    epoch      INTEGER NOT NULL DEFAULT 0,   -- the fence: +1 at every change of state
+    exit_code  INTEGER,
+    signal     INTEGER,
+    message    TEXT,                   -- why it failed, for people
+    duration   INTEGER,                -- of the newest attempt, by the monotonic clock
+    result     BLOB,
+    result_encoding TEXT,              -- json, pickle, or file (jobs/…/result)
+    error      BLOB,                   -- of an exception: JSON {type, message, traceback}
+    records    BLOB,                   -- a function's records, while they are small
+    stdin      TEXT,                   -- name of the file in tmp/ that becomes jobs/…/in
+    peak_rss   INTEGER,                -- bytes
+    cpu        INTEGER,
+    key        TEXT,
+    parent     INTEGER,
+    schedule   TEXT,
+    service    TEXT
+);
+CREATE INDEX jobs_ready ON jobs (queue, priority DESC, id) WHERE state = 'queued';
+CREATE INDEX jobs_due ON jobs (due) WHERE state = 'blocked' AND blocked_by = 'time';
+CREATE INDEX jobs_open ON jobs (state, id) WHERE finished IS NULL;
+CREATE INDEX jobs_bad ON jobs (finished) WHERE state IN ('failed', 'lost');
+CREATE INDEX jobs_named ON jobs (name, id) WHERE name IS NOT NULL;
+CREATE UNIQUE INDEX jobs_key ON jobs (key) WHERE key IS NOT NULL;
+
+CREATE TABLE attempts (
+    job         INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    n           INTEGER NOT NULL,
+    state       TEXT NOT NULL CHECK (state IN ('assigned', 'running', 'ended', 'lost', 'withdrawn')),
+    host        TEXT NOT NULL,
+    agent       TEXT NOT NULL,         -- id of the agent that owns it
+    epoch       INTEGER NOT NULL,      -- of the job when it was claimed
+    lease_until INTEGER,               -- NULL on one machine, where evidence decides
+    boot        TEXT NOT NULL,
+    worker      INTEGER,               -- of a function: the worker, and the
+    seq         INTEGER,               -- sequence number in the worker's page
+    pid         INTEGER,
+    start_ticks INTEGER,               -- field 22 of /proc/PID/stat: with boot, the identity
+    created     INTEGER NOT NULL,
+    started     INTEGER,
+    started_mono INTEGER,              -- CLOCK_MONOTONIC, for timeouts across agents
+    suspended   INTEGER NOT NULL DEFAULT 0,  -- µs spent suspended
+    finished    INTEGER,
+    exit_code   INTEGER,
+    signal      INTEGER,
+    reason      TEXT,
+    message     TEXT,
+    cpu         INTEGER,
+    peak_rss    INTEGER,
+    PRIMARY KEY (job, n)
+) WITHOUT ROWID;
+CREATE INDEX attempts_open ON attempts (worker, seq) WHERE state IN ('assigned', 'running');
+
+CREATE TABLE dependencies (
+    job   INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    needs INTEGER NOT NULL,
+    mode  TEXT NOT NULL CHECK (mode IN ('completed', 'any', 'result')),
+    PRIMARY KEY (job, needs)
+) WITHOUT ROWID;
+CREATE INDEX dependencies_needs ON dependencies (needs);
+
+CREATE TABLE job_keys (                 -- concurrency keys: at most "most" at once hold it
+    job  INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    key  TEXT NOT NULL,
+    most INTEGER NOT NULL,
+    held INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (job, key)
+) WITHOUT ROWID;
+CREATE INDEX job_keys_held ON job_keys (key) WHERE held = 1;
+
+CREATE TABLE tags (
+    tag TEXT NOT NULL,
+    job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    PRIMARY KEY (tag, job)
+) WITHOUT ROWID;
+CREATE INDEX tags_job ON tags (job);
+
+CREATE TABLE events (
+    id       INTEGER PRIMARY KEY,
+    at       INTEGER NOT NULL,
+    verb     TEXT NOT NULL,            -- submitted claimed started ended stop … agent-started queue-set
+    job      INTEGER,
+    object   TEXT,                     -- what else it is about: queue:imports
+    before   TEXT,
+    after    TEXT,
+    uid      INTEGER,                  -- who, when a person did it
+    pid      INTEGER,
+    program  TEXT,
+    terminal TEXT,
+    detail   TEXT                      -- JSON, or a sentence
+);
+CREATE INDEX events_job ON events (job, id) WHERE job IS NOT NULL;
+
+CREATE TABLE requests (                 -- answers kept for a day, for repeats
+    rid    BLOB PRIMARY KEY,
+    at     INTEGER NOT NULL,
+    answer TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX requests_at ON requests (at);
+
+CREATE TABLE cursors (                  -- where a reader of "receive" stands
+    job      INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    reader   TEXT NOT NULL,
+    position TEXT NOT NULL,            -- JSON: {"attempt": n, "out": bytes, "err": …, "records": …}
+    at       INTEGER NOT NULL,
+    PRIMARY KEY (job, reader)
+) WITHOUT ROWID;
+
+CREATE TABLE workers (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest  BLOB NOT NULL,             -- of interpreter and import path
+    python  BLOB NOT NULL,
+    fresh   INTEGER NOT NULL DEFAULT 0,
+    state   TEXT NOT NULL CHECK (state IN ('starting', 'ready', 'gone')),
+    boot    TEXT NOT NULL,
+    pid     INTEGER,
+    start_ticks INTEGER,
+    created INTEGER NOT NULL
+);
+CREATE INDEX workers_live ON workers (id) WHERE state <> 'gone';
