@@ -47,7 +47,8 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
-    path = str(tmp_path / ("x" * 150))
+    (tmp_path / ("x" * 150)).mkdir()
+    path = str(tmp_path / ("x" * 150) / "s")
     before = set(os.listdir("/proc/self/fd"))
     with bind_unix(path), connect_unix(path, timeout=5):
         pass

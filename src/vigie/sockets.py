@@ -2,7 +2,7 @@
 
 A socket's address holds 107 bytes, and a home may lie deeper than that. A path
 too long is reached through a descriptor of its directory:
-``/proc/self/fd/N/NAME``. Standard library only, and no import of ours.
+``/proc/self/fd/N/NAME``; only NAME must be short (80 bytes). Standard library only, and no import of ours.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def bind_unix(path: str, backlog: int = 128) -> socket.socket:
     Parameters
     ----------
     path:
-        Where the socket's file goes; its directory exists. Any length.
+        Where the socket's file goes; its directory exists and may be of any depth.
     backlog:
         How many connections may wait to be accepted.
 
@@ -62,9 +62,9 @@ def bind_unix(path: str, backlog: int = 128) -> socket.socket:
         The directory is missing or cannot be written.
 
     >>> import tempfile
-    >>> home = tempfile.mkdtemp()
-    >>> server = bind_unix(home + "/" + "x" * 120)
-    >>> client = connect_unix(home + "/" + "x" * 120, timeout=5)
+    >>> deep = tempfile.mkdtemp(suffix="x" * 150)
+    >>> server = bind_unix(deep + "/sock")
+    >>> client = connect_unix(deep + "/sock", timeout=5)
     >>> client.close(); server.close()
     """
     with contextlib.suppress(FileNotFoundError):
@@ -90,7 +90,7 @@ def connect_unix(path: str, timeout: float | None = None) -> socket.socket:
     Parameters
     ----------
     path:
-        The socket's file.
+        The socket's file, at any depth.
     timeout:
         Seconds to wait for a place in the listener's queue, and then for each
         call on the socket given back; ``None`` waits for ever.
