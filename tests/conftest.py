@@ -31,6 +31,8 @@ from vigie.config import Home
 T = TypeVar("T")
 
 CI = bool(os.environ.get("CI"))
+#: Where ``make test`` has installed tools/system-packages, so that nothing is skipped.
+STRICT = CI or (os.geteuid() == 0 and shutil.which("apt-get") is not None)
 
 settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
@@ -66,16 +68,16 @@ def until(
 def need(tool: str, install: str | None = None) -> str:
     """Give the path of a program that a test drives, or end the test.
 
-    On a laptop the test is skipped with the line that installs the tool. As root,
-    or with ``CI`` set, ``make test`` has installed ``tools/system-packages``, so a
-    missing tool is a failure.
+    On a laptop the test is skipped with the line that installs the tool. With ``CI``
+    set, or as root where there is an apt-get, ``make test`` has installed
+    ``tools/system-packages``: there a missing tool is a failure.
     """
     path = shutil.which(tool)
     if path:
         return path
     said = f"{tool} is missing; install it by: {install or f'apt-get install {tool}'}"
-    if CI:
-        pytest.fail(f"{said} (CI is set: nothing is skipped)")
+    if STRICT:
+        pytest.fail(f"{said} (as root or with CI set nothing is skipped)")
     pytest.skip(said)
 
 
@@ -107,10 +109,8 @@ class Process:
         """``agent``, ``keeper``, ``worker`` or ``other``."""
         words = self.argv
         for module in ("agent", "keeper"):
-            if any(
-                word == f"vigie.{module}" or word.endswith((f"vigie/{module}.py", f"vigie/{module}/__main__.py"))
-                for word in words
-            ):
+            files = (f"vigie/{module}.py", f"vigie/{module}/__main__.py")
+            if any(word == f"vigie.{module}" or word.endswith(files) for word in words):
                 return module
         return "worker" if any(word.endswith("worker.py") for word in words) else "other"
 
@@ -161,7 +161,10 @@ def processes_of(root: str | os.PathLike[str]) -> list[Process]:
         if stat is None or stat[0] in "ZX":
             continue
         environ = _read(pid, "environ").split(b"\0")
-        mark = next((v[14:].decode("utf-8", "replace") for v in environ if v.startswith(b"VIGIE_ATTEMPT=")), None)
+        marks = [
+            item[14:].decode("utf-8", "replace") for item in environ if item.startswith(b"VIGIE_ATTEMPT=")
+        ]
+        mark = marks[0] if marks else None
         argv = tuple(word.decode("utf-8", "replace") for word in _read(pid, "cmdline").split(b"\0")[:-1])
         process = Process(pid, stat[1], stat[2], argv, mark)
         ours = os.fsdecode(where) in argv or b"VIGIE_HOME=" + where in environ
@@ -281,7 +284,7 @@ class HomeUnderTest(Home):
 
 
 def _isolate(monkeypatch: pytest.MonkeyPatch, home: HomeUnderTest) -> None:
-    alone = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONUNBUFFERED", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "CLICOLOR")
+    alone = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONUNBUFFERED", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
     for name in list(os.environ):
         if name.startswith(("XDG_", "VIGIE_")) or name in alone:
             monkeypatch.delenv(name)
@@ -397,7 +400,8 @@ class Program:
 
         It is killed at the end of the test if it still lives then.
         """
-        how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        pipe = subprocess.PIPE
+        how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe}
         if text:
             how |= {"encoding": "utf-8", "errors": "surrogateescape"}
         live = subprocess.Popen(

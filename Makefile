@@ -1,0 +1,60 @@
+# make demo   see it work             make ci       what CI runs: lint, types, layers, test
+# make test   run every test          make install  put `vigie` on your PATH
+#
+# demo and test set up what they need from a fresh clone. Nothing uses sudo.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test install ci lint types layers bench lock clean system
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+STAMP := $(VENV)/vigie.stamp
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
+
+$(STAMP): pyproject.toml requirements-dev.lock tools/setup-venv
+	@sh tools/setup-venv $(VENV)
+	@touch $@
+
+system: tools/system-packages
+	@sh tools/setup-system
+
+demo: $(STAMP) ## real jobs on this machine's own files, under 20 s
+	@$(BIN)/vigie demo
+
+test: $(STAMP) system ## every test, on all cores
+	@$(BIN)/python -m pytest -q -n auto $(PYTEST_ARGS)
+
+install: $(STAMP) ## put vigie on your PATH
+	@sh tools/install
+
+lint: $(STAMP) ## ruff, and the sizes of modules and functions
+	$(BIN)/ruff check .
+	$(BIN)/python tools/check_sizes.py src
+
+types: $(STAMP) ## mypy, strict
+	$(BIN)/mypy
+
+layers: $(STAMP) ## who may import whom
+	$(BIN)/lint-imports
+
+# Each part runs even if one before it failed; the tests' summary comes last.
+ci: $(STAMP) ## all of lint, types, layers and test
+	@$(MAKE) -k lint types layers test
+
+bench: $(STAMP) ## the benchmarks
+	@for file in benchmarks/bench_*.py; do \
+		[ -e "$$file" ] || { echo "no benchmarks/bench_*.py"; exit 1; }; \
+		echo "$$file"; $(BIN)/python "$$file" || exit 1; \
+	done
+
+lock: ## write uv.lock and requirements-dev.lock anew (needs uv)
+	uv lock --default-index https://pypi.org/simple
+	uv export -q --frozen --extra dev --no-emit-project --no-annotate --no-header -o requirements-dev.lock
+
+clean: ## remove all that make made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
