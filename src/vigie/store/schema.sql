@@ -108,6 +108,7 @@ CREATE TABLE attempts (
     started     INTEGER,
     started_mono INTEGER,              -- CLOCK_MONOTONIC, for timeouts across agents
     suspended   INTEGER NOT NULL DEFAULT 0,  -- µs spent suspended
+    frozen_mono INTEGER,               -- suspended since, CLOCK_MONOTONIC
     finished    INTEGER,
     exit_code   INTEGER,
     signal      INTEGER,
@@ -123,6 +124,7 @@ CREATE TABLE dependencies (
     job   INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
     needs INTEGER NOT NULL,
     mode  TEXT NOT NULL CHECK (mode IN ('completed', 'any', 'result')),
+    paths TEXT,                        -- of a result: JSON, where in the arguments it goes
     PRIMARY KEY (job, needs)
 ) WITHOUT ROWID;
 CREATE INDEX dependencies_needs ON dependencies (needs);

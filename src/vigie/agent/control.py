@@ -1,0 +1,170 @@
+"""The duty of doing what people ask of jobs and queues that exist."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vigie import lifecycle as lc
+from vigie.agent.core import Core, Who
+from vigie.agent.dispatch import Dispatch
+from vigie.errors import Conflict, NotFound, UsageError
+from vigie.model import FINISHED, public_state
+
+__all__ = ["Control"]
+
+
+class Control:
+    """Stop, suspend, resume, retry, remove; queues and cursors."""
+
+    def __init__(self, core: Core, dispatch: Dispatch) -> None:
+        self.core = core
+        self.dispatch = dispatch
+
+    # --- jobs -----------------------------------------------------------------
+
+    def stop(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
+        """Ask jobs to end; a job that has not begun is stopped at once."""
+        grace = request.get("grace")
+        for job in self._known(request["ids"]):
+            row = self.core.store.job(job)
+            if row is None or row.state in FINISHED:
+                continue
+            if grace is not None:
+                row = row._replace(grace=int(grace))
+            self.core.step(row, lc.StopAsked(), who=who)
+        return {}
+
+    def suspend(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
+        """Freeze the trees of running jobs."""
+        return self._each(request["ids"], lambda row: lc.SuspendAsked(), who)
+
+    def resume(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
+        """Let suspended jobs go on."""
+        return self._each(request["ids"], lambda row: lc.ResumeAsked(), who)
+
+    def retry(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
+        """Run ended jobs once more."""
+        return self._each(request["ids"], lambda row: lc.RetryAsked(), who)
+
+    def _each(self, ids: Sequence[int], event: Callable[[Any], lc.Event], who: Who) -> dict[str, Any]:
+        answer = []
+        for job in self._known(ids):
+            row = self.core.store.job(job)
+            if row is None:
+                continue
+            note = None
+            before = row.state
+            try:
+                after = public_state(type(self.core.step(row, event(row), who=who)).__name__.lower())
+            except lc.Refusal as refusal:
+                after, note = public_state(before), f"job {job} {refusal}"
+            answer.append({"id": job, "state": after, "changed": after != public_state(before), "note": note})
+        return {"jobs": answer}
+
+    def _known(self, ids: Sequence[int]) -> list[int]:
+        wanted = [int(job) for job in ids]
+        for job in wanted:
+            if self.core.store.one("states", (job,)) is None:
+                raise NotFound(f"no job {job}", "vigie jobs --all")
+        return wanted
+
+    def time_out(self, job: int, attempt: int) -> None:
+        """Tell a job that its time is up."""
+        row = self.core.store.job(job)
+        if row is not None and row.attempt == attempt and row.state == "running":
+            self.core.step(row, lc.TimeoutPassed())
+
+    def come_due(self) -> None:
+        """Let every job go on whose instant has come."""
+        for (job,) in self.core.store.run("due_before", (self.core.clock.wall(),)).fetchall():
+            row = self.core.store.job(job)
+            if row is not None:
+                self.core.step(row, lc.TimeCame())
+        self.core.after(self.core.rearm)
+
+    def remove(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
+        """Remove ended jobs with all they left; ``force`` takes those that wait as well."""
+        removed, refused = [], []
+        for job in self._known(request["ids"]):
+            row = self.core.store.job(job)
+            if row is None:
+                continue
+            if row.state in ("blocked", "queued") and request.get("force"):
+                self.core.step(row, lc.StopAsked(), who=who)
+            elif row.state not in FINISHED:
+                why = f"job {job} is {public_state(row.state)}; stop it first: vigie stop {job}"
+                refused.append({"id": job, "why": why})
+                continue
+            self.delete(job, who)
+            removed.append(job)
+        return {"removed": removed, "refused": refused}
+
+    def delete(self, job: int, who: Who) -> None:
+        """Remove one ended job; the timeline keeps the line of its removal."""
+        self.core.store.run("remove_job_events", (job,))
+        self.core.store.run("remove_job", (job,))
+        self.core.log("removed", job, who=who)
+        self.core.after(self.core.hands.delete_files, job)
+
+    # --- queues ---------------------------------------------------------------
+
+    def queue_set(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
+        """Make or change a queue; fields that are absent stay."""
+        name = str(request["name"])
+        if not name or name.isdigit() or name == "last":
+            raise UsageError(f"{name!r} cannot be the name of a queue")
+        slots, rate, paused = self.core.store.one("queue", (name,)) or (None, None, 0)
+        before = {"slots": slots, "rate": rate}
+        if "slots" in request:
+            slots = request["slots"]
+        if "rate" in request:
+            rate = request["rate"]
+        if slots is not None and slots < 0:
+            raise UsageError(f"slots is {slots}: it must not be negative")
+        if rate is not None and rate <= 0:
+            raise UsageError(f"rate is {rate}: it must be above zero")
+        return self._write(name, slots, rate, paused, "queue-set", before, who)
+
+    def queue_pause(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
+        """Hand out nothing more from a queue; what runs goes on."""
+        return self._pause(str(request["name"]), 1, "queue-pause", who)
+
+    def queue_resume(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
+        """Hand out from a queue again."""
+        return self._pause(str(request["name"]), 0, "queue-resume", who)
+
+    def _pause(self, name: str, paused: int, verb: str, who: Who) -> dict[str, Any]:
+        row = self.core.store.one("queue", (name,))
+        if row is None and name not in ("default", "schedules"):
+            raise NotFound(f"no queue {name!r}", "vigie queue list")
+        slots, rate, was = row or (None, None, 0)
+        return self._write(name, slots, rate, paused, verb, {"paused": bool(was)}, who)
+
+    def _write(
+        self, name: str, slots: int | None, rate: float | None, paused: int, verb: str, before: Any, who: Who
+    ) -> dict[str, Any]:
+        self.core.store.run("set_queue", (name, slots, rate, paused))
+        self.dispatch.changed(name)
+        settings = self.dispatch.settings(name)
+        queue = {"name": name, "slots": settings.slots, "rate": rate, "paused": bool(paused)}
+        self.core.log(verb, who=who, thing=f"queue:{name}", before=json.dumps(before), after=json.dumps(queue))
+        return {"queue": queue}
+
+    # --- readers --------------------------------------------------------------
+
+    def cursor(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
+        """Move a reader's position from old to new; a stale move is refused."""
+        (job,) = self._known([request["job"]])
+        reader = str(request.get("reader") or "default")
+        row = self.core.store.one("cursor", (job, reader))
+        stands = None if row is None else json.loads(row[0])
+        if stands != request.get("old"):
+            raise Conflict(
+                f"another reader moved the position of job {job} meanwhile; what was shown may show again",
+                "use --reader NAME for a position of your own",
+            )
+        new = json.dumps(request["new"])
+        self.core.store.run("set_cursor", (job, reader, new, self.core.clock.wall()))
+        return {}

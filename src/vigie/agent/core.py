@@ -1,0 +1,238 @@
+"""What all duties of the agent share: the store, the clock, one step of a life.
+
+Everything here runs inside the one writing transaction (see ``writer``). What
+must happen in the world is only noted, with :meth:`Core.after`, and done by the
+hands when the transaction is on disk.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from vigie import lifecycle as lc
+from vigie.model import public_state
+from vigie.ports import Clock, Hands
+from vigie.store.sqlite import JobRow, Store
+
+__all__ = ["Core", "Who", "mark_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """The person and program behind a request (from the socket's credentials)."""
+
+    uid: int | None = None
+    pid: int | None = None
+    program: str | None = None
+    terminal: str | None = None
+
+
+NOBODY = Who()
+
+
+def mark_of(job: int, attempt: int) -> str:
+    """Give the name of an attempt between agent and keeper.
+
+    >>> mark_of(12, 1)
+    '12.1'
+    """
+    return f"{job}.{attempt}"
+
+
+@dataclass
+class Core:
+    """The agent's state that is not in the store, and the step that all duties take.
+
+    Attributes
+    ----------
+    owner:
+        (host, agent id, boot id), written into each attempt.
+    dirty:
+        Queues in which something may be handed out now.
+    needed:
+        Jobs that somebody depends on (a superset: asking once too often is harmless).
+    effects:
+        What to do after the commit, in order.
+    """
+
+    store: Store
+    clock: Clock
+    hands: Hands
+    owner: tuple[str, str, str]
+    chance: Callable[[], float] = random.random
+    dirty: set[str] = field(default_factory=set)
+    needed: set[int] = field(default_factory=set)
+    effects: list[tuple[Callable[..., Any], tuple[Any, ...]]] = field(default_factory=list)
+    #: Set by dispatch: gives the slot of an attempt back.
+    release: Callable[[int, int], None] = lambda job, attempt: None
+    #: Set by the timers: look again when the next blocked job is due.
+    rearm: Callable[[], None] = lambda: None
+
+    def after(self, effect: Callable[..., Any], *args: Any) -> None:
+        """Note what to do when the transaction is on disk."""
+        self.effects.append((effect, args))
+
+    def reload(self) -> None:
+        """Learn again from the store what a rollback made uncertain."""
+        self.effects.clear()
+        self.needed = {row[0] for row in self.store.run("needed")}
+        self.dirty = {row[0] for row in self.store.run("queues_ready")}
+
+    def log(
+        self,
+        verb: str,
+        job: int | None = None,
+        *,
+        who: Who = NOBODY,
+        thing: str | None = None,
+        before: str | None = None,
+        after: str | None = None,
+        detail: Any = None,
+        at: int | None = None,
+    ) -> None:
+        """Write a line of the timeline."""
+        if detail is not None and not isinstance(detail, str):
+            detail = json.dumps(detail)
+        instant = self.clock.wall() if at is None else at
+        row = (instant, verb, job, thing, before, after, who.uid, who.pid, who.program, who.terminal, detail)
+        self.store.run("event", row)
+
+    # --- one step of a life ---------------------------------------------------
+
+    def step(self, row: JobRow, event: lc.Event, *, who: Who = NOBODY, left: dict[str, Any] | None = None) -> lc.State:
+        """Take one event: write the new state and note its effects.
+
+        ``left`` is what an ended attempt left behind (columns of ``finish_job``).
+
+        Raises
+        ------
+        lifecycle.Refusal
+            When the event cannot be taken in this state.
+        """
+        state = row.life()
+        new, effects = lc.step(state, event, row.policy())
+        if new == state and not effects:
+            return state
+        if isinstance(event, lc.RetryAsked):
+            self.store.reopen(row, new)
+        elif isinstance(event, lc.Ended | lc.Vanished) or isinstance(new, lc.FINISHED):
+            # An end by stop or a broken dependency has no attempt behind it.
+            self.store.finish(row, new, left or {"finished": self.clock.wall()})
+        else:
+            self.store.move(row, new)
+        self._note(row, event, new, who)
+        for effect in effects:
+            _EFFECTS[effect](self, row, new)
+        return new
+
+    def _note(self, row: JobRow, event: lc.Event, new: lc.State, who: Who) -> None:
+        before = public_state(row.state)
+        after = public_state(type(new).__name__.lower())
+        detail = None
+        match new:
+            case lc.Failed(reason, code, signal, message):
+                detail = {"reason": reason, "exit_code": code, "signal": signal, "message": message}
+            case lc.Completed(code) if code is not None:
+                detail = {"exit_code": code}
+            case lc.Lost(message):
+                detail = {"message": message}
+            case lc.Running(attempt, ending):
+                detail = {"attempt": attempt, "ending": ending}
+            case lc.Blocked(by, due):
+                detail = {"by": by, "due": due}
+        self.log(_VERBS[type(event)], row.id, who=who, before=before, after=after, detail=detail)
+
+    def _ready(self, row: JobRow, new: lc.State) -> None:
+        self.dirty.add(row.queue)
+
+    def _arm(self, row: JobRow, new: lc.State) -> None:
+        self.after(self.rearm)
+
+    def _release(self, row: JobRow, new: lc.State) -> None:
+        self.release(row.id, row.attempt)
+        self.dirty.add(row.queue)
+        if row.keyed:
+            self.store.run("release_keys", (row.id,))
+            self.dirty.update(name for (name,) in self.store.run("key_queues", (row.id,)).fetchall())
+
+    def _finish(self, row: JobRow, new: lc.State) -> None:
+        self.after(self.hands.finished, row.id)
+        if row.id in self.needed:
+            self.needed.discard(row.id)
+            for job, mode in self.store.run("dependents", (row.id,)).fetchall():
+                self._dependent(job, mode, row.id, new)
+
+    def _dependent(self, job: int, mode: str, needs: int, end: lc.State) -> None:
+        row = self.store.job(job)
+        if row is None or row.state != "blocked":
+            return
+        if mode != "any" and not isinstance(end, lc.Completed):
+            how = type(end).__name__.lower()
+            self.step(row, lc.DependencyBroken(f"job {needs}, which it needs, {_ENDS[how]}"))
+        elif self.dependencies_met(job):
+            self.step(row, lc.Unblocked(self.ahead(row.due)))
+
+    def dependencies_met(self, job: int) -> bool:
+        """Tell whether nothing that a job needs is still open."""
+        return all(state in _FINISHED for _, _, state in self.store.run("needs_of", (job,)))
+
+    def ahead(self, due: int | None) -> int | None:
+        """Give an instant if it is still to come."""
+        return due if due is not None and due > self.clock.wall() else None
+
+    def _terminate(self, row: JobRow, new: lc.State) -> None:
+        by_timeout = isinstance(new, lc.Running | lc.Suspended) and new.ending == "timeout"
+        # A function cannot be asked to end in time: its worker goes at once.
+        grace = 0 if by_timeout and row.kind == "function" else row.grace
+        self.after(self.hands.terminate, row.id, row.attempt, grace)
+
+    def _take_back(self, row: JobRow, new: lc.State) -> None:
+        self.after(self.take_back, row.id, row.attempt)
+
+    #: Set by outcomes: takes an assigned job back from its worker, else ends it.
+    take_back: Callable[[int, int], None] = lambda job, attempt: None
+
+    def _freeze(self, row: JobRow, new: lc.State) -> None:
+        self.store.run("freeze_attempt", (self.clock.mono(), row.id, row.attempt))
+        self.after(self.hands.freeze, row.id, row.attempt)
+
+    def _thaw(self, row: JobRow, new: lc.State) -> None:
+        self.store.run("thaw_attempt", (self.clock.mono(), row.id, row.attempt))
+        self.after(self.hands.thaw, row.id, row.attempt)
+
+    def _nothing(self, row: JobRow, new: lc.State) -> None:
+        """BEGIN is done by the dispatcher, which knows the worker."""
+
+
+_FINISHED = ("completed", "failed", "stopped", "lost", None)
+_ENDS = {"failed": "failed", "stopped": "was stopped", "lost": "was lost"}
+_EFFECTS: dict[lc.Effect, Callable[[Core, JobRow, lc.State], None]] = {
+    lc.Effect.READY: Core._ready,
+    lc.Effect.ARM: Core._arm,
+    lc.Effect.BEGIN: Core._nothing,
+    lc.Effect.RELEASE: Core._release,
+    lc.Effect.FINISH: Core._finish,
+    lc.Effect.WITHDRAW: Core._take_back,
+    lc.Effect.TERMINATE: Core._terminate,
+    lc.Effect.FREEZE: Core._freeze,
+    lc.Effect.THAW: Core._thaw,
+}
+_VERBS: dict[type, str] = {
+    lc.Unblocked: "unblocked",
+    lc.DependencyBroken: "ended",
+    lc.TimeCame: "due",
+    lc.Claimed: "claimed",
+    lc.Begun: "started",
+    lc.Withdrawn: "withdrawn",
+    lc.Ended: "ended",
+    lc.Vanished: "ended",
+    lc.StopAsked: "stop",
+    lc.TimeoutPassed: "timeout",
+    lc.SuspendAsked: "suspend",
+    lc.ResumeAsked: "resume",
+    lc.RetryAsked: "retry",
+}

@@ -1,0 +1,398 @@
+"""The duty of handing out work: first in, first out, within slots, rates and keys.
+
+A command, and a function whose running time is not known, goes alone and takes a
+slot. Functions that were measured to take under 5 ms share a batch, sized so that
+a worker has about 20 ms of work before it; a worker is one slot whatever it
+holds. A worker is topped up when half of its batch is left, so that it does not
+wait for our commit.
+
+A claim, its attempt and the worker's sequence number are written in the same
+transaction as whatever made the claim possible; the keeper and the workers hear
+of it after the commit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from vigie import lifecycle as lc
+from vigie.agent.core import Core
+from vigie.store.sqlite import digest
+
+__all__ = ["Dispatch", "Worker", "default_slots"]
+
+#: A batch is for tasks whose median is under this (µs) …
+TINY = 5_000
+#: … and holds about this much work (µs), at most so many jobs.
+BATCH = 20_000
+MOST = 1_000
+#: Measured runs before a task counts as known.
+KNOWN_AFTER = 3
+#: Rows read at a time: few at first, since mostly one slot came free.
+FIRST_PAGE = 8
+PAGE = 512
+
+Ready = tuple[int, int, int, int, int, int, int, str, int]
+
+
+def default_slots(queue: str, cores: int) -> int:
+    """Give the slots of a queue that nobody has set.
+
+    >>> default_slots("default", 2), default_slots("schedules", 2)
+    (2, 16)
+    """
+    return max(16, 4 * cores) if queue == "schedules" else cores
+
+
+@dataclass
+class Worker:
+    """A worker as the dispatcher sees it."""
+
+    id: int
+    digest: bytes
+    fresh: bool = False
+    ready: bool = False
+    leaving: bool = False
+    queue: str | None = None
+    next_seq: int = 1
+    #: seq -> (job, attempt, task): given to it and not ended.
+    holding: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    idle_since: int = 0
+
+
+@dataclass
+class _Settings:
+    slots: int
+    rate: float | None
+    paused: bool
+    #: When the next start is allowed (mono µs), under a rate.
+    next_at: float = 0.0
+
+
+class Dispatch:
+    """Which job goes where next.
+
+    Parameters
+    ----------
+    core:
+        What the duties share.
+    cores:
+        Processors, for the default number of slots.
+    """
+
+    def __init__(self, core: Core, cores: int) -> None:
+        self.core = core
+        self.cores = cores
+        self.open = False
+        self.workers: dict[int, Worker] = {}
+        #: queue -> what takes its slots: (job, attempt) or a worker's id.
+        self.holders: dict[str, set[tuple[int, int] | int]] = {}
+        #: (job, attempt) of a command -> (queue, passes slots).
+        self.running: dict[tuple[int, int], str] = {}
+        #: (job, attempt) of a function -> (worker, seq).
+        self.assigned: dict[tuple[int, int], tuple[Worker, int]] = {}
+        self._settings: dict[str, _Settings] = {}
+        self._durations: dict[int, deque[int]] = {}
+        self._digests: dict[int, bytes] = {}
+        #: Set by the timers: look at a queue again at an instant (mono µs).
+        self.wake_at: Any = lambda queue, at: None
+        core.release = self.release
+
+    # --- what is taken --------------------------------------------------------
+
+    def settings(self, queue: str) -> _Settings:
+        """Give the settings of a queue, defaults filled in."""
+        known = self._settings.get(queue)
+        if known is None:
+            row = self.core.store.one("queue", (queue,)) or (None, None, 0)
+            slots = default_slots(queue, self.cores) if row[0] is None else row[0]
+            known = self._settings[queue] = _Settings(slots, row[1], bool(row[2]))
+        return known
+
+    def changed(self, queue: str) -> None:
+        """Read the settings of a queue anew and look at it."""
+        self._settings.pop(queue, None)
+        self.core.dirty.add(queue)
+
+    def used(self, queue: str) -> int:
+        """Give how many slots of a queue are taken."""
+        return len(self.holders.get(queue, ()))
+
+    def hold(self, queue: str, holder: tuple[int, int] | int) -> None:
+        """Take a slot."""
+        self.holders.setdefault(queue, set()).add(holder)
+
+    def release(self, job: int, attempt: int) -> None:
+        """Give back what an attempt held; a worker keeps its slot while it holds others."""
+        queue = self.running.pop((job, attempt), None)
+        if queue is not None:
+            self.holders.get(queue, set()).discard((job, attempt))
+            return
+        place = self.assigned.pop((job, attempt), None)
+        if place is None:
+            return
+        worker, seq = place
+        worker.holding.pop(seq, None)
+        if worker.queue is not None:
+            self.core.dirty.add(worker.queue)
+            if not worker.holding:
+                self._idle(worker)
+
+    def _idle(self, worker: Worker) -> None:
+        if worker.queue is not None:
+            self.holders.get(worker.queue, set()).discard(worker.id)
+        worker.queue = None
+        worker.idle_since = self.core.clock.mono()
+        if worker.fresh and worker.next_seq > 1:
+            self.retire(worker)
+
+    def retire(self, worker: Worker) -> None:
+        """Give a worker no more work and let it end."""
+        if not worker.leaving:
+            worker.leaving = True
+            self.core.after(self.core.hands.quit_worker, worker.id)
+
+    def measured(self, task: int, duration: int) -> None:
+        """Remember how long a function took (µs)."""
+        times = self._durations.get(task)
+        if times is None:
+            times = self._durations[task] = deque(maxlen=31)
+        times.append(duration)
+
+    def batch_size(self, task: int) -> int:
+        """Give how many jobs of a task a worker may hold: 1 unless it is known to be tiny."""
+        times = self._durations.get(task)
+        if times is None or len(times) < KNOWN_AFTER:
+            return 1
+        typical = median(times)
+        return 1 if typical >= TINY else max(1, min(MOST, int(BATCH / max(typical, 1))))
+
+    # --- handing out ----------------------------------------------------------
+
+    def run(self) -> None:
+        """Hand out whatever may go, in the open transaction."""
+        if not self.open:
+            return
+        dirty = self.core.dirty
+        while dirty:
+            queue = dirty.pop()
+            self._queue(queue)
+
+    def _queue(self, queue: str) -> None:
+        settings = self.settings(queue)
+        if settings.paused:
+            return
+        page = FIRST_PAGE
+        while True:
+            full = self.used(queue) >= settings.slots
+            rows = self._ready(queue, full and not self._room(queue), page)
+            claimed = self._claim_rows(queue, settings, rows)
+            if claimed < len(rows) or len(rows) < page:
+                return
+            page = PAGE
+
+    def _room(self, queue: str) -> bool:
+        """Tell whether a busy worker of a queue may get more."""
+        return any(
+            w.queue == queue and w.holding and not w.leaving and len(w.holding) * 2 <= self._capacity(w)
+            for w in self.workers.values()
+        )
+
+    def _capacity(self, worker: Worker) -> int:
+        if worker.fresh or not worker.holding:
+            return 1
+        return self.batch_size(next(reversed(worker.holding.values()))[2])
+
+    def _ready(self, queue: str, only_now: bool, page: int) -> list[Ready]:
+        if only_now and not self.core.store.one("now_waiting", (queue,))[0]:  # type: ignore[index]
+            return []
+        return self.core.store.run("ready", (queue, int(only_now), page)).fetchall()
+
+    def _claim_rows(self, queue: str, settings: _Settings, rows: list[Ready]) -> int:
+        """Claim rows from the front until something is lacking; give how many went."""
+        sends: dict[int, list[tuple[int, int, int]]] = {}
+        at = 0
+        while at < len(rows):
+            if not self._rate_allows(queue, settings):
+                break
+            row = rows[at]
+            free = bool(row[6]) or self.used(queue) < settings.slots
+            if row[7] == "command":
+                if not free:
+                    break
+                self._claim_command(queue, row)
+                self._spend(settings)
+                at += 1
+                continue
+            worker, room = self._worker_for(row, queue, free)
+            if worker is None:
+                break
+            many = 1 if settings.rate else room
+            run = self._same(rows, at, many)
+            self._claim_functions(queue, worker, rows[at : at + run], sends)
+            self._spend(settings)
+            at += run
+        for worker_id, jobs in sends.items():
+            self._send(worker_id, jobs)
+        return at
+
+    def _rate_allows(self, queue: str, settings: _Settings) -> bool:
+        if not settings.rate:
+            return True
+        now = self.core.clock.mono()
+        if now < settings.next_at:
+            self.core.after(self.wake_at, queue, int(settings.next_at))
+            return False
+        return True
+
+    def _spend(self, settings: _Settings) -> None:
+        """Count one start against the rate; a pause saves up for one start at most."""
+        if settings.rate:
+            now = self.core.clock.mono()
+            settings.next_at = max(settings.next_at, now - 1_000_000 / settings.rate) + 1_000_000 / settings.rate
+
+    def _same(self, rows: list[Ready], at: int, most: int) -> int:
+        """Give how many rows from ``at`` may share a batch with the first."""
+        first = rows[at]
+        if first[5] or first[8]:
+            return 1
+        end = at + 1
+        while end < len(rows) and end - at < most and rows[end][3:9] == first[3:9]:
+            end += 1
+        return end - at
+
+    def _claim_command(self, queue: str, row: Ready) -> None:
+        job, attempt = row[0], row[2] + 1
+        if not self._claim(row, "running", attempt, None, None):
+            return
+        self.running[job, attempt] = queue
+        self.hold(queue, (job, attempt))
+        self.core.after(self.core.hands.spawn_command, job, attempt)
+
+    def _claim(self, row: Ready, state: str, attempt: int, worker: int | None, seq: int | None) -> bool:
+        core = self.core
+        now = core.clock.wall()
+        taken = core.store.claim(
+            row[0], row[1], state=state, attempt=attempt, now=now, owner=core.owner,
+            worker=worker, seq=seq, keyed=bool(row[5]),
+        )  # fmt: skip
+        if taken and state == "running":
+            core.log("claimed", row[0], before="queued", after="running", detail={"attempt": attempt}, at=now)
+        return taken
+
+    def _claim_functions(
+        self, queue: str, worker: Worker, rows: list[Ready], sends: dict[int, list[tuple[int, int, int]]]
+    ) -> None:
+        alone = len(rows) == 1 and not worker.holding
+        for row in rows:
+            job, attempt, seq = row[0], row[2] + 1, worker.next_seq
+            event = lc.Claimed(attempt, batch=not alone)
+            state = "running" if isinstance(lc.step(lc.Queued(), event, lc.Policy())[0], lc.Running) else "assigned"
+            if not self._claim(row, state, attempt, worker.id, seq):
+                continue
+            worker.next_seq += 1
+            worker.holding[seq] = (job, attempt, row[3])
+            self.assigned[job, attempt] = (worker, seq)
+            sends.setdefault(worker.id, []).append((seq, job, attempt))
+        if worker.holding and worker.queue is None:
+            worker.queue = queue
+            self.hold(queue, worker.id)
+
+    def _send(self, worker: int, jobs: list[tuple[int, int, int]]) -> None:
+        if self.workers[worker].ready:
+            self.core.after(self.core.hands.send_jobs, worker, jobs)
+
+    # --- workers --------------------------------------------------------------
+
+    def _worker_for(self, row: Ready, queue: str, free: bool) -> tuple[Worker | None, int]:
+        """Give the worker that takes a row, and how many jobs it has room for."""
+        kind = self._digest(row[4])
+        fresh = bool(row[8])
+        most = 1 if fresh or row[5] else self.batch_size(row[3])
+        if most > 1:
+            for worker in self.workers.values():
+                held = len(worker.holding)
+                if (
+                    worker.queue == queue and worker.digest == kind and not worker.leaving and not worker.fresh
+                    and 0 < held <= most // 2 and self._capacity(worker) > 1
+                ):  # fmt: skip
+                    return worker, most - held
+        if not free:
+            return None, 0
+        for worker in self.workers.values():
+            if not (worker.holding or worker.leaving or worker.fresh or fresh) and worker.digest == kind:
+                return worker, most
+        self._make_room()
+        return self._spawn(kind, row[4], fresh), most
+
+    def _make_room(self) -> None:
+        """Retire the worker that has idled longest, once there are as many as the slots can use."""
+        idle = [w for w in self.workers.values() if not w.holding and not w.leaving and w.ready]
+        if len(self.workers) >= 2 * max(self.cores, 4) and idle:
+            self.retire(min(idle, key=lambda w: w.idle_since))
+
+    def _digest(self, context: int) -> bytes:
+        known = self._digests.get(context)
+        if known is None:
+            row = self.core.store.one("context", (context,))
+            known = self._digests[context] = digest(row[3], row[4])  # type: ignore[index]
+        return known
+
+    def _spawn(self, kind: bytes, context: int, fresh: bool) -> Worker:
+        core = self.core
+        python = core.store.one("context", (context,))[3] or b""  # type: ignore[index]
+        core.store.run("add_worker", (kind, python, int(fresh), core.owner[2], core.clock.wall()))
+        worker = Worker(core.store.db.last_insert_rowid(), kind, fresh, idle_since=core.clock.mono())
+        self.workers[worker.id] = worker
+        core.after(core.hands.spawn_worker, worker.id)
+        return worker
+
+    def worker_ready(self, worker: Worker) -> None:
+        """Send what was claimed for a worker while it started."""
+        worker.ready = True
+        jobs = [(seq, job, attempt) for seq, (job, attempt, _) in sorted(worker.holding.items())]
+        if jobs:
+            self.core.after(self.core.hands.send_jobs, worker.id, jobs)
+
+    def worker_gone(self, worker: int) -> None:
+        """Forget a worker; what it held has been decided before."""
+        gone = self.workers.pop(worker, None)
+        if gone is not None and gone.queue is not None:
+            self.holders.get(gone.queue, set()).discard(worker)
+            self.core.dirty.add(gone.queue)
+
+    def idle_workers(self, since: int) -> Iterable[Worker]:
+        """Give the workers that have had nothing to do since an instant (mono µs)."""
+        return [
+            w for w in self.workers.values() if w.ready and not w.holding and not w.leaving and w.idle_since <= since
+        ]
+
+    # --- after a restart or a rollback ----------------------------------------
+
+    def rebuild(self) -> None:
+        """Learn from the store what is taken; the workers themselves stay known."""
+        self.holders.clear()
+        self.running.clear()
+        self.assigned.clear()
+        self._settings.clear()
+        self._digests.clear()
+        for worker in self.workers.values():
+            worker.holding.clear()
+            worker.queue = None
+        for row in self.core.store.open_attempts():
+            key = (row.job, row.n)
+            if row.worker is None or row.seq is None:
+                self.running[key] = row.queue
+                self.hold(row.queue, key)
+                continue
+            worker = self.workers.get(row.worker)
+            if worker is not None:
+                worker.holding[row.seq] = (row.job, row.n, row.task)
+                worker.next_seq = max(worker.next_seq, row.seq + 1)
+                worker.queue = row.queue
+                self.assigned[key] = (worker, row.seq)
+                self.hold(row.queue, worker.id)

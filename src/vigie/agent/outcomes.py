@@ -1,0 +1,274 @@
+"""The duty of learning what became of attempts: from the keeper and the workers.
+
+Each method takes one report and turns it into events of the jobs' lives. Reports
+may come twice (after a restart, after a crash between commit and ``forget``); what
+is already known is ignored, and acknowledged again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from vigie import lifecycle as lc
+from vigie.agent.core import Core, mark_of
+from vigie.agent.dispatch import Dispatch, Worker
+from vigie.store.sqlite import JobRow
+
+__all__ = ["Outcomes", "WorkerEnd"]
+
+
+class WorkerEnd:
+    """What is known about a worker that is gone: its page, its journal, its exit.
+
+    Parameters
+    ----------
+    started:
+        The highest sequence number it began.
+    outcomes:
+        Headers and blobs of its journal.
+    exit_code, signal:
+        How the process ended; ``known`` is False if nobody can tell.
+    records:
+        The running job's records that were still in the page.
+    said:
+        The last lines of its raw output, for people.
+    """
+
+    def __init__(
+        self, started: int, outcomes: list[tuple[dict[str, Any], list[bytes]]], *, exit_code: int | None,
+        signal: int | None, known: bool, records: bytes = b"", said: str = "", error: str | None = None,
+    ) -> None:
+        self.started = started
+        self.outcomes = outcomes
+        self.exit_code = exit_code
+        self.signal = signal
+        self.known = known
+        self.records = records
+        self.said = said
+        self.error = error
+
+
+class Outcomes:
+    """Applies reports to jobs."""
+
+    def __init__(self, core: Core, dispatch: Dispatch) -> None:
+        self.core = core
+        self.dispatch = dispatch
+        #: Set by the timers: (job, attempt, mono µs when it began).
+        self.began: Any = lambda job, attempt, mono: None
+        core.take_back = lambda job, attempt: None
+
+    # --- commands, from the keeper --------------------------------------------
+
+    def started(self, job: int, attempt: int, said: dict[str, Any]) -> None:
+        """Take the keeper's word that a command runs."""
+        row = self._open(job, attempt)
+        if row is None:
+            return
+        bind = (said["pid"], said["start_ticks"], said["at"], said["mono"], job, attempt)
+        self.core.store.run("attempt_started", bind)
+        if not said.get("replay"):
+            self.core.log("started", job, detail={"attempt": attempt, "pid": said["pid"]}, at=said["at"])
+        self.core.after(self.began, job, attempt, said["mono"])
+
+    def failed(self, job: int, attempt: int, said: dict[str, Any]) -> None:
+        """Take the keeper's word that a command could not be spawned."""
+        row = self._open(job, attempt)
+        if row is not None:
+            error = {"type": said.get("error"), "message": said["message"], "what": said.get("what")}
+            left = {"finished": self.core.clock.wall(), "error": json.dumps(error).encode()}
+            self._end(row, "spawn", left, message=said["message"])
+        self.core.after(self.core.hands.forget, [mark_of(job, attempt)])
+
+    def ended(self, job: int, attempt: int, said: dict[str, Any]) -> None:
+        """Take the keeper's word that a command ended, and how."""
+        row = self._open(job, attempt)
+        if row is not None:
+            facts = self.core.store.one("attempt", (job, attempt))
+            began = facts[6] if facts else None
+            left = {
+                "finished": said["at"],
+                "duration": None if began is None else max(0, said["mono"] - began),
+                "peak_rss": said.get("peak_rss"),
+                "cpu": said.get("cpu"),
+            }
+            code, signal = said.get("exit_code"), said.get("signal")
+            if code is None and signal is None:
+                self._vanish(row, left, "the process ended while nobody who could learn its exit status watched")
+            else:
+                reason = "signal" if signal is not None else "exit" if code else None
+                self._end(row, reason, left, exit_code=code, signal=signal)
+        self.core.after(self.core.hands.forget, [mark_of(job, attempt)])
+
+    def lost(self, job: int, attempt: int, why: str) -> None:
+        """Take it that an attempt is over and nobody knows how."""
+        row = self._open(job, attempt)
+        if row is not None:
+            self._vanish(row, {"finished": self.core.clock.wall()}, why)
+        self.core.after(self.core.hands.forget, [mark_of(job, attempt)])
+
+    def never_began(self, job: int, attempt: int) -> None:
+        """Take it that an attempt never began: the job waits again."""
+        row = self._open(job, attempt)
+        if row is not None:
+            self.core.store.run("end_attempt", ("withdrawn", *([None] * 8), job, attempt))
+            self.core.step(row, lc.Withdrawn())
+
+    # --- functions, from the workers ------------------------------------------
+
+    def done(self, worker_id: int, outcomes: Sequence[tuple[dict[str, Any], Sequence[bytes]]]) -> None:
+        """Take a worker's outcomes, and acknowledge them once committed."""
+        worker = self.dispatch.workers.get(worker_id)
+        highest = 0
+        for said, blobs in outcomes:
+            seq = int(said["seq"])
+            highest = max(highest, seq)
+            if worker is not None and seq in worker.holding:
+                task = worker.holding[seq][2]
+                self._outcome(said, blobs)
+                self.dispatch.measured(task, int(said["duration"]))
+        self.core.after(self.core.hands.acknowledge, worker_id, highest)
+
+    def _outcome(self, said: dict[str, Any], blobs: Sequence[bytes]) -> None:
+        job, attempt = int(said["job"]), int(said["attempt"])
+        row = self._open(job, attempt)
+        if row is None:
+            return
+
+        def blob(name: str) -> bytes | None:
+            index = said.get(name)
+            return None if index is None else blobs[index]
+
+        left = {
+            "started": said["started"],
+            "finished": said["finished"],
+            "duration": said["duration"],
+            "cpu": said.get("cpu"),
+            "peak_rss": said.get("rss"),
+            "records": blob("records"),
+        }
+        if said["how"] == "return":
+            left["result"] = blob("result")
+            left["result_encoding"] = said.get("encoding")
+            self._end(row, None, left)
+        elif said["how"] == "raise":
+            left["error"] = json.dumps(said["error"]).encode()
+            left["result"] = blob("pickle")
+            left["result_encoding"] = None if left["result"] is None else "exception"
+            error = said["error"]
+            self._end(row, "exception", left, message=f"{error['type']}: {error['message']}")
+        else:
+            code = int(said["code"])
+            self._end(row, "exit" if code else None, left, exit_code=code)
+
+    def begun(self, worker_id: int, seq: int) -> None:
+        """Take it from a worker's page that a job of a batch has begun a while ago."""
+        worker = self.dispatch.workers.get(worker_id)
+        held = None if worker is None else worker.holding.get(seq)
+        if held is None:
+            return
+        row = self._open(held[0], held[1])
+        if row is not None and row.state == "assigned":
+            self.core.step(row, lc.Begun())
+            self._note_begun(held[0], held[1])
+
+    def sent(self, jobs: Sequence[tuple[int, int, int]]) -> None:
+        """Start the clocks of functions that went to their worker alone."""
+        for _, job, attempt in jobs:
+            row = self._open(job, attempt)
+            if row is not None and row.state == "running":
+                self._note_begun(job, attempt)
+
+    def _note_begun(self, job: int, attempt: int) -> None:
+        now, mono = self.core.clock.wall(), self.core.clock.mono()
+        self.core.store.run("attempt_started", (None, None, now, mono, job, attempt))
+        self.core.after(self.began, job, attempt, mono)
+
+    def worker_gone(self, worker_id: int, end: WorkerEnd) -> None:
+        """Decide each job of a worker that is gone, by its page and journal."""
+        worker = self.dispatch.workers.get(worker_id)
+        if worker is not None:
+            was_ready = worker.ready or end.started > 0
+            for said, blobs in end.outcomes:
+                if int(said["seq"]) in worker.holding:
+                    self._outcome(said, blobs)
+            for seq, (job, attempt, _) in sorted(worker.holding.items()):
+                if seq <= end.started:
+                    self._died_with(job, attempt, end)
+                elif was_ready and end.error is None:
+                    self.never_began(job, attempt)
+                else:
+                    self._no_worker(job, attempt, end)
+        self.core.store.run("worker_state", ("gone", None, None, worker_id))
+        self.dispatch.worker_gone(worker_id)
+        self.core.after(self.core.hands.forget, [f"w.{worker_id}"])
+
+    def _died_with(self, job: int, attempt: int, end: WorkerEnd) -> None:
+        """Charge the job that ran when its worker died."""
+        row = self._open(job, attempt)
+        if row is None:
+            return
+        left = {"finished": self.core.clock.wall(), "records": end.records or None}
+        if not end.known:
+            self._vanish(row, left, "its worker died and nobody who could learn its exit status watched")
+        elif end.signal is not None:
+            self._end(row, "signal", left, signal=end.signal, message="its worker was killed")
+        else:
+            # os._exit(0) in a function: it ended, without a result; it is no success that anybody declared.
+            self._end(row, "exit", left, exit_code=end.exit_code, message="the function ended its process")
+
+    def _no_worker(self, job: int, attempt: int, end: WorkerEnd) -> None:
+        row = self._open(job, attempt)
+        if row is not None:
+            said = end.error or f"the worker ended before it was ready: {end.said.strip() or 'it said nothing'}"
+            error = json.dumps({"type": "worker", "message": said}).encode()
+            self._end(row, "spawn", {"finished": self.core.clock.wall(), "error": error}, message=said)
+
+    def taken_back(self, job: int, attempt: int, back: bool, grace: int) -> None:
+        """Hear whether a job told to stop came back from its batch; else its tree ends."""
+        if back:
+            self.never_began(job, attempt)
+        else:
+            self.core.after(self.core.hands.terminate, job, attempt, grace)
+
+    def withdraw_from(self, worker: Worker, seq: int) -> None:
+        """Take it that a worker did not begin what it holds from ``seq`` on."""
+        for held, (job, attempt, _) in sorted(worker.holding.items()):
+            if held >= seq:
+                self.never_began(job, attempt)
+
+    # --- shared ---------------------------------------------------------------
+
+    def _open(self, job: int, attempt: int) -> JobRow | None:
+        """Give a job if this attempt of it is the one under way."""
+        row = self.core.store.job(job)
+        if row is None or row.attempt != attempt or row.state not in ("assigned", "running", "suspended"):
+            return None
+        return row
+
+    def _end(
+        self, row: JobRow, reason: str | None, left: dict[str, Any], *, exit_code: int | None = None,
+        signal: int | None = None, message: str | None = None,
+    ) -> None:  # fmt: skip
+        bind = (
+            "ended", left.get("started"), left["finished"], exit_code, signal, reason, message,
+            left.get("cpu"), left.get("peak_rss"), row.id, row.attempt,
+        )  # fmt: skip
+        self.core.store.run("end_attempt", bind)
+        event = lc.Ended(
+            now=self.core.clock.wall(),
+            tries=row.attempt - row.tries_from,
+            chance=self.core.chance(),
+            reason=reason,
+            exit_code=exit_code,
+            signal=signal,
+            message=message,
+        )
+        self.core.step(row, event, left=left)
+
+    def _vanish(self, row: JobRow, left: dict[str, Any], why: str) -> None:
+        bind = ("lost", None, left["finished"], None, None, None, why, None, None, row.id, row.attempt)
+        self.core.store.run("end_attempt", bind)
+        self.core.step(row, lc.Vanished(self.core.clock.wall(), why), left=left)

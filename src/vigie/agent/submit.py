@@ -1,0 +1,167 @@
+"""The duty of taking work in: a request becomes rows, all of them or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from vigie import lifecycle as lc
+from vigie.agent.core import Core, Who
+from vigie.errors import NotFound, UsageError
+from vigie.model import DEFAULT_QUEUE, TASK_DEFAULTS
+
+__all__ = ["submit"]
+
+_BUILT_IN_QUEUES = (DEFAULT_QUEUE, "schedules")
+
+
+def submit(core: Core, request: dict[str, Any], blobs: Sequence[bytes], who: Who) -> dict[str, Any]:
+    """Write the jobs of a ``submit`` request and answer with their ids.
+
+    Raises
+    ------
+    UsageError
+        When a field makes no sense; nothing is written.
+    NotFound
+        When a dependency or a queue does not exist.
+    """
+    options = request.get("job") or {}
+    count = int(request.get("count", 1))
+    key = options.get("key")
+    if key is not None:
+        if count != 1:
+            raise UsageError("a key names one job, and this request makes several")
+        found = core.store.one("job_by_key", (key,))
+        if found is not None:
+            return {"ids": [found[0]], "existing": True}
+    task, code, blobs = _task(request["task"], blobs)
+    needs = _needs(core, options, request.get("deps") or {}, count)
+    queue = _queue(core, options.get("queue") or DEFAULT_QUEUE)
+    jobs = _Jobs(core, options, queue, who)
+    jobs.task = core.store.intern_task(task, code)
+    jobs.context = core.store.intern_context(request["context"])
+    jobs.label = task["label"]
+    encodings = request.get("encodings") or [request.get("encoding", "json")] * count
+    first = core.store.last_id() + 1
+    for i in range(count):
+        args = blobs[i] if i < len(blobs) else None
+        jobs.insert(first + i, args, encodings[i] if args is not None else None, needs[i])
+    core.dirty.add(queue)
+    return {"ids": list(range(first, first + count)), "existing": False}
+
+
+def _task(wanted: dict[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], bytes | None, Sequence[bytes]]:
+    task = {**TASK_DEFAULTS, **{key: value for key, value in wanted.items() if value is not None}}
+    code = None
+    if wanted.get("code"):
+        code, blobs = blobs[0], blobs[1:]
+    if task["kind"] not in ("command", "function"):
+        raise UsageError(f"a task is a command or a function, not {task['kind']!r}")
+    if task["kind"] == "command" and not task.get("argv"):
+        raise UsageError("a command needs at least its name")
+    if task["on_lost"] not in ("fail", "rerun"):
+        raise UsageError(f"on_lost is fail or rerun, not {task['on_lost']!r}")
+    for name in ("timeout", "retries", "backoff", "backoff_max", "grace", "max_output"):
+        value = task[name]
+        if value is not None and (not isinstance(value, int) or value < 0):
+            raise UsageError(f"{name} is {value!r}: it must not be negative")
+    if task["timeout"] == 0:
+        raise UsageError("timeout is 0: leave it out for no limit")
+    task.setdefault("label", "")
+    return task, code, blobs
+
+
+def _queue(core: Core, name: str) -> str:
+    if name in _BUILT_IN_QUEUES or core.store.one("queue", (name,)) is not None:
+        return name
+    known = sorted({*_BUILT_IN_QUEUES, *(row[0] for row in core.store.run("queues"))})
+    raise NotFound(
+        f"no queue {name!r}; there are {', '.join(known)}",
+        f"vigie queue set {name} --slots 2",
+    )
+
+
+#: What a job needs: {job id: (mode, paths of its result in the arguments as JSON)}.
+Needs = dict[int, tuple[str, str | None]]
+
+
+def _needs(core: Core, options: dict[str, Any], deps: dict[str, Any], count: int) -> list[Needs]:
+    """Give for each job of the request what it needs."""
+    shared: Needs = {}
+    for mode, field in (("any", "after_any"), ("completed", "after")):
+        shared.update((int(job), (mode, None)) for job in options.get(field) or ())
+    own = [shared] * count
+    for index, pairs in deps.items():
+        paths: dict[int, list[Any]] = {}
+        for path, job in pairs:
+            paths.setdefault(int(job), []).append(path)
+        own[int(index)] = {**shared, **{job: ("result", json.dumps(places)) for job, places in paths.items()}}
+    newest = core.store.last_id()
+    for job in {job for needs in own for job in needs}:
+        if core.store.one("states", (job,)) is None:
+            what = "was removed" if 0 < job <= newest else "does not exist"
+            raise NotFound(f"job {job}, to come before this one, {what}", "vigie jobs")
+    return own
+
+
+class _Jobs:
+    """Inserts the jobs of one request."""
+
+    def __init__(self, core: Core, options: dict[str, Any], queue: str, who: Who) -> None:
+        self.core = core
+        self.options = options
+        self.queue = queue
+        self.who = who
+        self.task = self.context = 0
+        self.label = ""
+        self.created = core.clock.wall()
+        self.due = core.ahead(options.get("due"))
+        self.keys = [(str(key), int(most)) for key, most in options.get("concurrency") or ()]
+        self.tags = [str(tag) for tag in options.get("tags") or ()]
+        name = options.get("name")
+        if name is not None and (name.isdigit() or name == "last" or not name):
+            raise UsageError(f"{name!r} cannot be a name: digits are ids and 'last' is the newest job")
+        if any(most < 1 for _, most in self.keys):
+            raise UsageError("a concurrency key needs room for at least one")
+
+    def insert(self, job: int, args: bytes | None, encoding: str | None, needs: Needs) -> None:
+        get = self.options.get
+        state, blocked_by, broken = self._begin_state(needs)
+        row = (
+            job, get("name"), self.task, self.context, args, encoding, state, blocked_by, self.queue,
+            int(get("priority") or 0), int(bool(get("now"))), int(bool(self.keys)), self.created,
+            self.due, get("key"), get("stdin"),
+        )  # fmt: skip
+        store = self.core.store
+        store.run("insert_job_given_id", row)
+        for needed, (mode, paths) in needs.items():
+            store.run("add_dependency", (job, needed, mode, paths))
+            self.core.needed.add(needed)
+        for key, most in self.keys:
+            store.run("add_key", (job, key, most))
+        for tag in self.tags:
+            store.run("add_tag", (tag, job))
+        self.core.log("submitted", job, who=self.who, after=state, detail=self.label, at=self.created)
+        if broken is not None:
+            self._break(job, *broken)
+        elif blocked_by == "time":
+            self.core.after(self.core.rearm)
+
+    def _begin_state(self, needs: Needs) -> tuple[str, str | None, tuple[int, str] | None]:
+        open_needs = False
+        for needed, (mode, _) in needs.items():
+            state, finished = self.core.store.one("states", (needed,))  # type: ignore[misc]
+            if finished is None:
+                open_needs = True
+            elif mode != "any" and state != "completed":
+                return "blocked", "dependency", (needed, state)
+        if open_needs:
+            return "blocked", "dependency", None
+        return ("blocked", "time", None) if self.due is not None else ("queued", None, None)
+
+    def _break(self, job: int, needed: int, state: str) -> None:
+        row = self.core.store.job(job)
+        if row is not None:
+            ends = {"failed": "failed", "stopped": "was stopped", "lost": "was lost"}[state]
+            self.core.step(row, lc.DependencyBroken(f"job {needed}, which it needs, {ends}"))

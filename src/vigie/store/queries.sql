@@ -1,0 +1,308 @@
+-- What the agent reads and writes. "name:" names a query, the line below says why.
+
+-- name: intern_context
+-- Store a context unless it is there.
+INSERT INTO contexts (digest, cwd, env, umask, python, path) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (digest) DO UPDATE SET umask = umask RETURNING id;
+
+-- name: intern_task
+-- Store a task unless it is there.
+INSERT INTO tasks (digest, kind, argv, function, code, label, timeout, retries, backoff,
+    backoff_max, jitter, grace, fresh, on_lost, max_output)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (digest) DO UPDATE SET fresh = fresh RETURNING id;
+
+-- name: insert_job
+-- One job as submitted.
+INSERT INTO jobs (name, task, context, args, encoding, state, blocked_by, queue, priority, now,
+    keyed, created, due, key, stdin)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: insert_job_given_id
+-- One job whose id was set aside (many in one request).
+INSERT INTO jobs (id, name, task, context, args, encoding, state, blocked_by, queue, priority, now,
+    keyed, created, due, key, stdin)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: last_id
+-- The highest id ever given.
+SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'jobs'), 0);
+
+-- name: job
+-- A job with what its task says of retries, for a step of its life.
+SELECT j.id, j.state, j.reason, j.blocked_by, j.ending, j.exit_code, j.signal, j.message,
+    j.attempt, j.tries_from, j.epoch, j.queue, j.keyed, j.due, j.started, j.context, j.task, j.stdin,
+    t.kind, t.retries, t.backoff, t.backoff_max, t.jitter, t.on_lost, t.grace, t.timeout, t.fresh
+FROM jobs j JOIN tasks t ON t.id = j.task WHERE j.id = ?;
+
+-- name: job_by_key
+-- The job that an idempotency key names.
+SELECT id FROM jobs WHERE key = ?;
+
+-- name: move_job
+-- A change of state, if the job still is where we think (compare-and-set).
+UPDATE jobs SET state = ?, reason = ?, blocked_by = ?, ending = ?, exit_code = ?, signal = ?,
+    message = ?, due = ?, attempt = ?, tries_from = ?, started = ?, epoch = epoch + 1
+WHERE id = ? AND epoch = ?;
+
+-- name: finish_job
+-- The end of an attempt: what it left behind, with the change of state.
+UPDATE jobs SET state = ?, reason = ?, blocked_by = ?, ending = ?, exit_code = ?, signal = ?,
+    message = ?, due = ?, started = coalesce(?, started), finished = ?, duration = ?,
+    result = ?, result_encoding = ?, error = ?, records = ?, peak_rss = ?, cpu = ?,
+    epoch = epoch + 1
+WHERE id = ? AND epoch = ?;
+
+-- name: reopen_job
+-- A retry by hand clears what the last life left.
+UPDATE jobs SET state = ?, reason = NULL, blocked_by = NULL, ending = NULL, exit_code = NULL,
+    signal = NULL, message = NULL, due = NULL, finished = NULL, duration = NULL, result = NULL,
+    result_encoding = NULL, error = NULL, records = NULL, tries_from = attempt, epoch = epoch + 1
+WHERE id = ? AND epoch = ?;
+
+-- name: ready
+-- The next jobs of a queue in order, those whose keys are free (claims check again).
+SELECT j.id, j.epoch, j.attempt, j.task, j.context, j.keyed, j.now, t.kind, t.fresh
+FROM jobs j JOIN tasks t ON t.id = j.task
+WHERE j.state = 'queued' AND j.queue = ?1 AND (?2 = 0 OR j.now = 1)
+  AND (j.keyed = 0 OR NOT EXISTS (
+    SELECT 1 FROM job_keys k WHERE k.job = j.id
+      AND (SELECT count(*) FROM job_keys h WHERE h.key = k.key AND h.held = 1) >= k.most))
+ORDER BY j.priority DESC, j.id LIMIT ?3;
+
+-- name: queues_ready
+-- The queues in which something waits for a slot.
+SELECT DISTINCT queue FROM jobs WHERE state = 'queued';
+
+-- name: now_waiting
+-- How many jobs that may pass the slots still wait in a queue.
+SELECT count(*) FROM jobs WHERE state = 'queued' AND queue = ? AND now = 1;
+
+-- name: keys_free
+-- 1 if every key of a job has room.
+SELECT NOT EXISTS (SELECT 1 FROM job_keys k WHERE k.job = ?
+    AND (SELECT count(*) FROM job_keys h WHERE h.key = k.key AND h.held = 1) >= k.most);
+
+-- name: hold_keys
+-- A claimed job takes its keys …
+UPDATE job_keys SET held = 1 WHERE job = ?;
+
+-- name: release_keys
+-- … and gives them back.
+UPDATE job_keys SET held = 0 WHERE job = ? AND held = 1;
+
+-- name: key_queues
+-- The queues in which a freed key may let something begin.
+SELECT DISTINCT j.queue FROM job_keys mine
+JOIN job_keys other ON other.key = mine.key AND other.held = 0
+JOIN jobs j ON j.id = other.job AND j.state = 'queued'
+WHERE mine.job = ?;
+
+-- name: claim_job
+-- The dispatcher takes a job, if nobody else has.
+UPDATE jobs SET state = ?, attempt = ?, started = ?, epoch = epoch + 1
+WHERE id = ? AND epoch = ? AND state = 'queued';
+
+-- name: insert_attempt
+-- Recorded before it starts: the promise that it never starts twice.
+INSERT INTO attempts (job, n, state, host, agent, epoch, boot, worker, seq, created)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: attempt_started
+-- The keeper's or the worker's word that it runs.
+UPDATE attempts SET state = 'running', pid = ?, start_ticks = ?, started = ?, started_mono = ?
+WHERE job = ? AND n = ? AND state IN ('assigned', 'running');
+
+-- name: end_attempt
+-- The end of an attempt.
+UPDATE attempts SET state = ?, started = coalesce(?, started), finished = ?, exit_code = ?,
+    signal = ?, reason = ?, message = ?, cpu = ?, peak_rss = ?
+WHERE job = ? AND n = ? AND state IN ('assigned', 'running');
+
+-- name: freeze_attempt
+-- From now on its time does not count towards a timeout …
+UPDATE attempts SET frozen_mono = ? WHERE job = ? AND n = ? AND frozen_mono IS NULL;
+
+-- name: thaw_attempt
+-- … and now it does again.
+UPDATE attempts SET suspended = suspended + ?1 - frozen_mono, frozen_mono = NULL
+WHERE job = ?2 AND n = ?3 AND frozen_mono IS NOT NULL;
+
+-- name: open_attempts
+-- Every attempt without a known end.
+SELECT a.job, a.n, a.state, a.boot, a.worker, a.seq, a.pid, a.start_ticks, a.started, a.started_mono,
+    a.suspended, a.frozen_mono, j.queue, j.state, j.ending, j.now, j.task, t.timeout, t.max_output, t.kind, t.grace
+FROM attempts a JOIN jobs j ON j.id = a.job JOIN tasks t ON t.id = j.task
+WHERE a.state IN ('assigned', 'running') ORDER BY a.worker, a.seq, a.job;
+
+-- name: attempt
+-- One attempt's identity and clock.
+SELECT state, worker, seq, pid, start_ticks, started, started_mono, suspended, frozen_mono, boot
+FROM attempts WHERE job = ? AND n = ?;
+
+-- name: spawn_facts
+-- What the keeper needs to run a command.
+SELECT t.argv, c.cwd, c.env, c.umask, j.stdin, t.timeout, t.max_output, t.grace
+FROM jobs j JOIN tasks t ON t.id = j.task JOIN contexts c ON c.id = j.context WHERE j.id = ?;
+
+-- name: function_facts
+-- What a worker needs to run a function.
+SELECT j.args, j.encoding, j.task, j.context FROM jobs j WHERE j.id = ?;
+
+-- name: task_code
+-- How a worker finds a function.
+SELECT function, code FROM tasks WHERE id = ?;
+
+-- name: task_kind
+-- What a dispatcher asks of a task.
+SELECT kind, fresh, timeout, max_output, grace FROM tasks WHERE id = ?;
+
+-- name: context
+-- A context whole.
+SELECT cwd, env, umask, python, path FROM contexts WHERE id = ?;
+
+-- name: add_dependency
+-- What must end first.
+INSERT OR REPLACE INTO dependencies (job, needs, mode, paths) VALUES (?, ?, ?, ?);
+
+-- name: dependents
+-- Who waits for a job.
+SELECT job, mode FROM dependencies WHERE needs = ? ORDER BY job;
+
+-- name: needs_of
+-- What a job waits for, with how that stands.
+SELECT d.needs, d.mode, j.state FROM dependencies d LEFT JOIN jobs j ON j.id = d.needs
+WHERE d.job = ? ORDER BY d.needs;
+
+-- name: results_for
+-- What a function's arguments take from other jobs.
+SELECT d.needs, d.paths, j.result, j.result_encoding, j.attempt
+FROM dependencies d JOIN jobs j ON j.id = d.needs WHERE d.job = ? AND d.mode = 'result';
+
+-- name: needed
+-- Every job that an unfinished one waits for.
+SELECT DISTINCT d.needs FROM dependencies d JOIN jobs j ON j.id = d.job WHERE j.finished IS NULL;
+
+-- name: result
+-- What a job gave back.
+SELECT state, reason, exit_code, signal, message, result, result_encoding, error, attempt
+FROM jobs WHERE id = ?;
+
+-- name: states
+-- How a job stands.
+SELECT state, finished FROM jobs WHERE id = ?;
+
+-- name: due_before
+-- Whose time has come.
+SELECT id FROM jobs WHERE state = 'blocked' AND blocked_by = 'time' AND due <= ? ORDER BY due, id LIMIT 500;
+
+-- name: next_due
+-- When the next one's time comes.
+SELECT min(due) FROM jobs WHERE state = 'blocked' AND blocked_by = 'time';
+
+-- name: add_key
+-- A concurrency key of a job.
+INSERT OR REPLACE INTO job_keys (job, key, most) VALUES (?, ?, ?);
+
+-- name: add_tag
+-- A tag of a job.
+INSERT OR IGNORE INTO tags (tag, job) VALUES (?, ?);
+
+-- name: event
+-- A line of the timeline.
+INSERT INTO events (at, verb, job, object, before, after, uid, pid, program, terminal, detail)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: remember
+-- The answer to a request, for a repeat after a broken connection.
+INSERT INTO requests (rid, at, answer) VALUES (?, ?, ?);
+
+-- name: remembered
+-- The answer given before.
+SELECT answer FROM requests WHERE rid = ?;
+
+-- name: forget_requests
+-- A day later nobody repeats it.
+DELETE FROM requests WHERE rid IN (SELECT rid FROM requests WHERE at < ? LIMIT 5000);
+
+-- name: queue
+-- The settings of a queue.
+SELECT slots, rate, paused FROM queues WHERE name = ?;
+
+-- name: queues
+-- Every queue with its settings.
+SELECT name, slots, rate, paused FROM queues ORDER BY name;
+
+-- name: set_queue
+-- New settings of a queue.
+INSERT INTO queues (name, slots, rate, paused) VALUES (?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET slots = excluded.slots, rate = excluded.rate, paused = excluded.paused;
+
+-- name: cursor
+-- Where a reader stands.
+SELECT position FROM cursors WHERE job = ? AND reader = ?;
+
+-- name: set_cursor
+-- Where a reader stands now.
+INSERT OR REPLACE INTO cursors (job, reader, position, at) VALUES (?, ?, ?, ?);
+
+-- name: add_worker
+-- A worker about to be spawned.
+INSERT INTO workers (digest, python, fresh, state, boot, created) VALUES (?, ?, ?, 'starting', ?, ?);
+
+-- name: worker_state
+-- What became of a worker.
+UPDATE workers SET state = ?, pid = coalesce(?, pid), start_ticks = coalesce(?, start_ticks) WHERE id = ?;
+
+-- name: live_workers
+-- Workers that may still live, and what they hold.
+SELECT id, digest, python, fresh, state, boot, pid, start_ticks FROM workers WHERE state <> 'gone' ORDER BY id;
+
+-- name: last_seq
+-- The highest sequence number that a worker was given.
+SELECT coalesce(max(seq), 0) FROM attempts WHERE worker = ? AND state IN ('assigned', 'running');
+
+-- name: drop_workers
+-- Rows of workers that are gone.
+DELETE FROM workers WHERE state = 'gone';
+
+-- name: remove_job
+-- A job with everything of it (attempts, tags, keys and cursors go along).
+DELETE FROM jobs WHERE id = ?;
+
+-- name: remove_job_events
+-- A removed job keeps one line in the timeline, its removal.
+DELETE FROM events WHERE job = ? AND verb IN ('claimed', 'started');
+
+-- name: old_finished
+-- Finished jobs older than an instant, oldest ids first; failed and lost ones are kept longer.
+SELECT id FROM jobs WHERE id > ?1 AND finished < ?2
+  AND (finished < ?3 OR state NOT IN ('failed', 'lost')) ORDER BY id LIMIT ?4;
+
+-- name: orphan_contexts
+-- Contexts hold secrets: deleted with their last job.
+DELETE FROM contexts WHERE id NOT IN (SELECT context FROM jobs);
+
+-- name: orphan_tasks
+-- Tasks that no job has any more.
+DELETE FROM tasks WHERE id NOT IN (SELECT task FROM jobs);
+
+-- name: busy
+-- Which open jobs take the slots of a queue (for people).
+SELECT id FROM jobs WHERE state IN ('running', 'suspended') AND queue = ? ORDER BY id LIMIT 20;
+
+-- name: counts
+-- How many jobs are open, by state.
+SELECT state, count(*) FROM jobs WHERE finished IS NULL GROUP BY state;
+
+-- name: meta
+-- One setting of the store.
+SELECT value FROM meta WHERE key = ?;
+
+-- name: set_meta
+-- Write one setting of the store.
+INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+
+-- name: timeline_before
+-- Events older than their keeping time.
+DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < ? ORDER BY id LIMIT 5000);

@@ -1,0 +1,449 @@
+"""The store on SQLite: one writing connection, every acknowledged fact on disk.
+
+``synchronous=FULL`` with WAL: COMMIT returns when the log is synced, and only
+then does anybody hear of it. Every change of a job's state is compare-and-set on
+(id, epoch), so that two agents on one store cannot both move it.
+
+The methods here are the conformance suite's subject: what PostgreSQL will have
+to do too. Anything that decides lives in ``lifecycle`` and ``agent``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import apsw
+
+from vigie import crash
+from vigie import lifecycle as lc
+from vigie.errors import StoreError
+from vigie.store import sql
+
+__all__ = ["SCHEMA", "JobRow", "OpenAttempt", "Stale", "Store", "join_items", "split_items"]
+
+SCHEMA = 1
+#: The oldest schema number whose readers understand this store.
+MIN_READER = 1
+
+Row = tuple[Any, ...]
+
+
+class Stale(Exception):
+    """Somebody else moved the job first."""
+
+
+class JobRow(NamedTuple):
+    """A job as a step of its life needs it (columns of the query ``job``)."""
+
+    id: int
+    state: str
+    reason: str | None
+    blocked_by: str | None
+    ending: str | None
+    exit_code: int | None
+    signal: int | None
+    message: str | None
+    attempt: int
+    tries_from: int
+    epoch: int
+    queue: str
+    keyed: int
+    due: int | None
+    started: int | None
+    context: int
+    task: int
+    stdin: str | None
+    kind: str
+    retries: int
+    backoff: int
+    backoff_max: int
+    jitter: float
+    on_lost: str
+    grace: int
+    timeout: int | None
+    fresh: int
+
+    def life(self) -> lc.State:
+        """Give the state with the fields that exist in it."""
+        return _FROM_ROW[self.state](self)
+
+    def policy(self) -> lc.Policy:
+        """Give what the task says of retries."""
+        return lc.Policy(self.retries, self.backoff, self.backoff_max, self.jitter, self.on_lost)
+
+
+class OpenAttempt(NamedTuple):
+    """An attempt without a known end (columns of the query ``open_attempts``)."""
+
+    job: int
+    n: int
+    state: str
+    boot: str
+    worker: int | None
+    seq: int | None
+    pid: int | None
+    start_ticks: int | None
+    started: int | None
+    started_mono: int | None
+    suspended: int
+    frozen_mono: int | None
+    queue: str
+    job_state: str
+    ending: str | None
+    now: int
+    task: int
+    timeout: int | None
+    max_output: int
+    kind: str
+    grace: int
+
+
+_FROM_ROW: dict[str, Any] = {
+    "blocked": lambda r: lc.Blocked(r.blocked_by, r.due),
+    "queued": lambda r: lc.Queued(),
+    "assigned": lambda r: lc.Assigned(r.attempt),
+    "running": lambda r: lc.Running(r.attempt, r.ending),
+    "suspended": lambda r: lc.Suspended(r.attempt, r.ending),
+    "completed": lambda r: lc.Completed(r.exit_code),
+    "failed": lambda r: lc.Failed(r.reason, r.exit_code, r.signal, r.message),
+    "stopped": lambda r: lc.Stopped(r.exit_code, r.signal),
+    "lost": lambda r: lc.Lost(r.message),
+}
+
+_Columns = tuple[str, str | None, str | None, str | None, int | None, int | None, str | None, int | None]
+
+
+def columns(state: lc.State) -> _Columns:
+    """Give a state's columns: state, reason, blocked_by, ending, exit_code, signal, message, due."""
+    match state:
+        case lc.Blocked(by, due):
+            return ("blocked", None, by, None, None, None, None, due)
+        case lc.Queued():
+            return ("queued", None, None, None, None, None, None, None)
+        case lc.Assigned():
+            return ("assigned", None, None, None, None, None, None, None)
+        case lc.Running(_, ending):
+            return ("running", None, None, ending, None, None, None, None)
+        case lc.Suspended(_, ending):
+            return ("suspended", None, None, ending, None, None, None, None)
+        case lc.Completed(code):
+            return ("completed", None, None, None, code, None, None, None)
+        case lc.Failed(reason, code, signal, message):
+            return ("failed", reason, None, None, code, signal, message, None)
+        case lc.Stopped(code, signal):
+            return ("stopped", None, None, None, code, signal, None, None)
+        case lc.Lost(message):
+            return ("lost", None, None, None, None, None, message, None)
+
+
+def join_items(items: Iterable[str]) -> bytes:
+    r"""Give strings (surrogateescape) as NUL-terminated bytes.
+
+    >>> join_items(["a", ""])
+    b'a\x00\x00'
+    """
+    return b"".join(os.fsencode(item) + b"\0" for item in items)
+
+
+def split_items(data: bytes | None) -> list[str]:
+    r"""Give back what :func:`join_items` took.
+
+    >>> split_items(b"a\x00\x00")
+    ['a', '']
+    """
+    return [os.fsdecode(item) for item in data.split(b"\0")[:-1]] if data else []
+
+
+def digest(*parts: object) -> bytes:
+    """Give 16 bytes that name a content."""
+    state = blake2b(digest_size=16)
+    for part in parts:
+        data = part if isinstance(part, bytes) else repr(part).encode("utf-8", "surrogateescape")
+        state.update(len(data).to_bytes(8, "little") + data)
+    return state.digest()
+
+
+def _schema() -> str:
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "schema.sql"), encoding="utf-8") as file:
+        return file.read()
+
+
+class Store:
+    """The writing side of one store file.
+
+    Parameters
+    ----------
+    path:
+        ``db/vigie.db``; made, with its schema, when it is not there.
+
+    Raises
+    ------
+    StoreError
+        When the file cannot be opened, is damaged, or was written by a newer Vigie.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._sql = sql.load("queries")
+        try:
+            self.db = apsw.Connection(path)
+            self._prepare()
+        except apsw.Error as error:
+            raise StoreError(
+                f"cannot open the store {path}: {error}",
+                "vigie doctor explains; vigie agent restore FILE brings a backup back",
+            ) from None
+        self._contexts: dict[bytes, int] = {}
+        self._tasks: dict[bytes, int] = {}
+
+    def _prepare(self) -> None:
+        db = self.db
+        db.set_busy_timeout(10_000)
+        mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        if mode != "wal":
+            raise StoreError(
+                f"{self.path} is on a file system without write-ahead logging (journal_mode is {mode})",
+                "set VIGIE_HOME to a local disk",
+            )
+        db.execute("PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF")
+        # Checkpoints are ours, so that none falls into somebody's commit.
+        db.wal_autocheckpoint(0)
+        db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        has_meta = db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone()
+        if not has_meta:
+            self._create()
+        schema = int(self.meta("schema") or 0)
+        if schema > SCHEMA:
+            raise StoreError(
+                f"the store {self.path} has schema {schema}; this Vigie knows {SCHEMA}",
+                f"use the newer Vigie, or restore a backup made before its migration"
+                f" ({self.meta('backup_before') or 'see backups/'})",
+            )
+
+    def _create(self) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+        self.db.execute(_schema())
+        self.run("set_meta", ("schema", SCHEMA))
+        self.run("set_meta", ("min_reader", MIN_READER))
+        self.db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the connection; the log goes into the database file first."""
+        self.db.close()
+
+    # --- transactions ---------------------------------------------------------
+
+    def run(self, name: str, bind: Sequence[Any] = ()) -> apsw.Cursor:
+        """Run a named query."""
+        return self.db.execute(self._sql[name], bind)
+
+    def run_many(self, name: str, binds: Iterable[Sequence[Any]]) -> None:
+        """Run a named query for each row."""
+        self.db.executemany(self._sql[name], binds)
+
+    def one(self, name: str, bind: Sequence[Any] = ()) -> Row | None:
+        """Give the first row of a named query."""
+        return self.run(name, bind).fetchone()  # type: ignore[no-any-return]
+
+    def begin(self) -> None:
+        """Begin the one writing transaction."""
+        self.db.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Make it durable: when this returns, it is on disk."""
+        crash.point("store-before-commit")
+        self.db.execute("COMMIT")
+        crash.point("store-after-commit")
+
+    def rollback(self) -> None:
+        """Undo the transaction and whatever was remembered from it."""
+        if self.db.in_transaction:
+            self.db.execute("ROLLBACK")
+        self.forget_cached()
+
+    def forget_cached(self) -> None:
+        """Forget ids that a rollback may have undone."""
+        self._contexts.clear()
+        self._tasks.clear()
+
+    def savepoint(self) -> None:
+        """Begin one request's part of the transaction."""
+        self.db.execute("SAVEPOINT request")
+
+    def release(self) -> None:
+        """Keep the request's part."""
+        self.db.execute("RELEASE request")
+
+    def undo(self) -> None:
+        """Undo the request's part alone."""
+        self.db.execute("ROLLBACK TO request; RELEASE request")
+        self.forget_cached()
+
+    def checkpoint(self) -> None:
+        """Copy the log into the database file, as far as readers allow."""
+        self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def wal_size(self) -> int:
+        """Give the bytes of the log; the next commit reuses it after a full checkpoint."""
+        try:
+            return os.stat(self.path + "-wal").st_size
+        except OSError:
+            return 0
+
+    def meta(self, key: str) -> str | None:
+        """Give one setting of the store."""
+        row = self.one("meta", (key,))
+        return None if row is None else str(row[0])
+
+    # --- what jobs share ------------------------------------------------------
+
+    def intern_context(self, context: dict[str, Any]) -> int:
+        """Give the id of a context, stored if it is new."""
+        env = join_items(f"{key}={value}" for key, value in sorted(context["env"].items()))
+        python = context.get("python")
+        path = context.get("path")
+        row = (
+            os.fsencode(context["cwd"]),
+            env,
+            int(context["umask"]),
+            None if python is None else os.fsencode(python),
+            None if path is None else join_items(path),
+        )
+        name = digest(*row)
+        known = self._contexts.get(name)
+        if known is None:
+            known = self._contexts[name] = self.run("intern_context", (name, *row)).fetchone()[0]
+        return known
+
+    def intern_task(self, task: dict[str, Any], code: bytes | None) -> int:
+        """Give the id of a task, stored if it is new; all fields of ``task`` are set."""
+        argv = task.get("argv")
+        row = (
+            task["kind"],
+            None if argv is None else join_items(argv),
+            task.get("function"),
+            code,
+            task["label"],
+            task["timeout"],
+            task["retries"],
+            task["backoff"],
+            task["backoff_max"],
+            task["jitter"],
+            task["grace"],
+            int(task["fresh"]),
+            task["on_lost"],
+            task["max_output"],
+        )
+        name = digest(*row)
+        known = self._tasks.get(name)
+        if known is None:
+            known = self._tasks[name] = self.run("intern_task", (name, *row)).fetchone()[0]
+        return known
+
+    # --- jobs -----------------------------------------------------------------
+
+    def job(self, job: int) -> JobRow | None:
+        """Give a job as a step of its life needs it."""
+        row = self.one("job", (job,))
+        return None if row is None else JobRow._make(row)
+
+    def move(self, row: JobRow, state: lc.State, *, attempt: int | None = None, started: int | None = None) -> None:
+        """Change a job's state, if it is where ``row`` says.
+
+        Raises
+        ------
+        Stale
+            When somebody moved it first.
+        """
+        bind = (
+            *columns(state),
+            row.attempt if attempt is None else attempt,
+            row.tries_from,
+            row.started if started is None else started,
+            row.id,
+            row.epoch,
+        )
+        self.run("move_job", bind)
+        self._moved(row.id)
+
+    def reopen(self, row: JobRow, state: lc.State) -> None:
+        """Make an ended job wait again, its attempts counted anew."""
+        self.run("reopen_job", (columns(state)[0], row.id, row.epoch))
+        self._moved(row.id)
+
+    def finish(self, row: JobRow, state: lc.State, left: dict[str, Any]) -> None:
+        """Change a job's state at the end of an attempt, with what the attempt left."""
+        ended = isinstance(state, lc.FINISHED)
+        get = left.get
+        bind = (
+            *columns(state),
+            get("started"),
+            get("finished") if ended else None,
+            get("duration"),
+            get("result"),
+            get("result_encoding"),
+            get("error"),
+            get("records"),
+            get("peak_rss"),
+            get("cpu"),
+            row.id,
+            row.epoch,
+        )
+        self.run("finish_job", bind)
+        self._moved(row.id)
+
+    def _moved(self, job: int) -> None:
+        if self.db.changes() != 1:
+            raise Stale(job)
+
+    def claim(
+        self, job: int, epoch: int, *, state: str, attempt: int, now: int, owner: tuple[str, str, str],
+        worker: int | None, seq: int | None, keyed: bool,
+    ) -> bool:
+        """Take a queued job and record its attempt, in the caller's transaction.
+
+        ``owner`` is (host, agent, boot). False when somebody else has it or a key
+        of it is not free; then nothing is changed.
+        """
+        if keyed and not self.one("keys_free", (job,))[0]:  # type: ignore[index]
+            return False
+        self.run("claim_job", (state, attempt, None if state == "assigned" else now, job, epoch))
+        if self.db.changes() != 1:
+            return False
+        if keyed:
+            self.run("hold_keys", (job,))
+        host, agent, boot = owner
+        self.run("insert_attempt", (job, attempt, "assigned", host, agent, epoch + 1, boot, worker, seq, now))
+        return True
+
+    def open_attempts(self) -> list[OpenAttempt]:
+        """Give every attempt without a known end."""
+        return [OpenAttempt._make(row) for row in self.run("open_attempts")]
+
+    def last_id(self) -> int:
+        """Give the highest job id ever given."""
+        return int(self.run("last_id").fetchone()[0])
+
+    # --- copies ---------------------------------------------------------------
+
+    def backup(self, path: str) -> int:
+        """Copy the store to a new file by SQLite's own backup; give its size in bytes."""
+        temporary = path + ".part"
+        target = apsw.Connection(temporary)
+        try:
+            with target.backup("main", self.db, "main") as copy:
+                while not copy.done:
+                    copy.step(2000)
+            target.execute("PRAGMA journal_mode=DELETE")
+        finally:
+            target.close()
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+        return os.stat(path).st_size
