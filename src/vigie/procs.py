@@ -1,0 +1,532 @@
+"""Processes and their trees, read from /proc.
+
+A process is named by its number *and* its start time (and, across boots, the
+boot id): numbers are given again. A tree is what belongs to one attempt:
+
+* descendants of its main process, and of every member that was seen before, so
+  that a child that forks twice to get away is still known;
+* whatever is in the main process's session;
+* whatever has ``VIGIE_ATTEMPT=<mark>`` in its environment.
+
+A process that carries the mark of *another* attempt belongs to that one, and so
+does everything below it. Nobody that started before the main process can be a
+member, which spares reading the environment of nearly everybody.
+
+A scan is no snapshot: whoever forks while it runs may be missed. Therefore
+nothing here trusts one empty scan; two in succession must agree.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Collection, Iterable
+
+from vigie import pidfd
+
+__all__ = [
+    "MARK",
+    "Identity",
+    "Process",
+    "Status",
+    "Tree",
+    "TreeStop",
+    "alive",
+    "anonymous",
+    "boot_id",
+    "cpu",
+    "descendants",
+    "exit_status",
+    "find_mark",
+    "freeze",
+    "open_pidfd",
+    "rss",
+    "scan",
+    "send_signal",
+    "start_ticks",
+    "thaw",
+    "tree",
+]
+
+#: The variable that marks the processes of an attempt.
+MARK = "VIGIE_ATTEMPT"
+
+_LINUX = sys.platform == "linux"
+_ENTRY = MARK.encode() + b"="
+_TICK = 1_000_000 // os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+SECOND = 1_000_000
+#: How often a round of signals is repeated for those who forked meanwhile.
+_ROUNDS = 50
+
+
+class Identity:
+    """One process for ever: its number and its start time in clock ticks since boot.
+
+    >>> me = Identity(os.getpid(), start_ticks(os.getpid()))
+    >>> alive(me)
+    True
+    """
+
+    __slots__ = ("pid", "start_ticks")
+
+    def __init__(self, pid: int, start_ticks: int) -> None:
+        self.pid = pid
+        self.start_ticks = start_ticks
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Identity):
+            return NotImplemented
+        return self.pid == other.pid and self.start_ticks == other.start_ticks
+
+    def __hash__(self) -> int:
+        return hash((self.pid, self.start_ticks))
+
+    def __repr__(self) -> str:
+        return f"Identity({self.pid}, {self.start_ticks})"
+
+
+class Process:
+    """One line of a scan; :attr:`mark` reads the environment when it is asked for."""
+
+    __slots__ = ("_mark", "comm", "pgid", "pid", "ppid", "sid", "start_ticks", "state", "threads")
+
+    def __init__(
+        self, pid: int, ppid: int, pgid: int, sid: int, ticks: int, comm: str, state: str, threads: int = 1
+    ) -> None:
+        self.pid = pid
+        self.ppid = ppid
+        self.pgid = pgid
+        self.sid = sid
+        self.start_ticks = ticks
+        self.comm = comm
+        self.state = state
+        self.threads = threads
+        self._mark: str | bool | None = False
+
+    def __repr__(self) -> str:
+        return f"<Process {self.pid} {self.comm} {self.state} ppid={self.ppid} sid={self.sid}>"
+
+    @property
+    def identity(self) -> Identity:
+        """Number and start time."""
+        return Identity(self.pid, self.start_ticks)
+
+    @property
+    def zombie(self) -> bool:
+        """True when it has ended and only waits to be reaped.
+
+        A process whose first thread ended while others run shows as ``Z`` too.
+        """
+        return self.state in "ZX" and self.threads <= 1
+
+    @property
+    def mark(self) -> str | None:
+        """The attempt that its environment names; None if none or not readable."""
+        if self._mark is False:
+            self._mark = _read_mark(self.pid)
+        return self._mark if isinstance(self._mark, str) else None
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        # Anything else, such as no descriptor left, must not pass for "gone".
+        return None
+
+
+def _read_mark(pid: int) -> str | None:
+    data = _read(f"/proc/{pid}/environ")
+    if not data:
+        return None
+    at = 0 if data.startswith(_ENTRY) else data.find(b"\0" + _ENTRY) + 1
+    if at == 0 and not data.startswith(_ENTRY):
+        return None
+    start = at + len(_ENTRY)
+    end = data.find(b"\0", start)
+    return data[start : end if end >= 0 else None].decode("utf-8", "surrogateescape")
+
+
+def _fields(pid: int) -> list[bytes] | None:
+    """Give the fields of /proc/PID/stat that follow the name, state first."""
+    data = _read(f"/proc/{pid}/stat")
+    # The name may hold anything, parentheses and spaces included.
+    return data.rpartition(b")")[2].split() if data else None
+
+
+def _parse_stat(data: bytes) -> Process:
+    head, _, tail = data.rpartition(b")")
+    number, _, comm = head.partition(b" (")
+    field = tail.split()
+    return Process(
+        int(number),
+        int(field[1]),
+        int(field[2]),
+        int(field[3]),
+        int(field[19]),
+        comm.decode("utf-8", "surrogateescape"),
+        field[0].decode(),
+        int(field[17]),
+    )
+
+
+def scan() -> list[Process]:
+    """Read every process once, in the order of their numbers."""
+    if not _LINUX:
+        return _scan_ps()
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            data = _read(f"/proc/{name}/stat")
+            if data:
+                found.append(_parse_stat(data))
+    return found
+
+
+def _scan_ps() -> list[Process]:
+    """Do what scan does by ``ps``: start times in seconds, and no marks."""
+    import subprocess
+    import time
+
+    columns = "pid=,ppid=,pgid=,sess=,state=,lstart=,comm="
+    shown = subprocess.run(["ps", "-axo", columns], capture_output=True, check=True, env={"LC_ALL": "C"})
+    found = []
+    for line in shown.stdout.decode("utf-8", "surrogateescape").splitlines():
+        word = line.split(None, 10)
+        pid, ppid, pgid = (int(part) for part in word[:3])
+        # macOS shows no session number: a leader of a group stands for it.
+        sid = int(word[3]) if word[3].isdigit() and word[3] != "0" else pgid
+        ticks = int(time.mktime(time.strptime(" ".join(word[5:10]))))
+        comm = word[10] if len(word) > 10 else ""
+        found.append(Process(pid, ppid, pgid, sid, ticks, comm, word[4][0]))
+    return found
+
+
+def boot_id() -> str:
+    """Name this boot of the machine: the same text until the next one."""
+    data = _read("/proc/sys/kernel/random/boot_id")
+    if data:
+        return data.decode().strip()
+    import subprocess
+
+    shown = subprocess.run(["sysctl", "-n", "kern.boottime"], capture_output=True, check=True)
+    return shown.stdout.decode().strip()
+
+
+def start_ticks(pid: int) -> int | None:
+    """Give the start time of process ``pid`` in clock ticks since boot; None if there is none."""
+    if not _LINUX:
+        return next((p.start_ticks for p in _scan_ps() if p.pid == pid), None)
+    field = _fields(pid)
+    return int(field[19]) if field else None
+
+
+def alive(identity: Identity) -> bool:
+    """Tell whether exactly this process runs; a zombie does not."""
+    if not _LINUX:
+        return any(p.identity == identity and not p.zombie for p in _scan_ps())
+    data = _read(f"/proc/{identity.pid}/stat")
+    if not data:
+        return False
+    process = _parse_stat(data)
+    return process.start_ticks == identity.start_ticks and not process.zombie
+
+
+def open_pidfd(identity: Identity) -> int | None:
+    """Open a pidfd of exactly this process, living or not yet reaped.
+
+    Gives None when it is gone, when its number belongs to another by now, or
+    where the system has no pidfds. The caller closes it.
+    """
+    fd = pidfd.open_pid(identity.pid)
+    if fd is not None and start_ticks(identity.pid) != identity.start_ticks:
+        os.close(fd)
+        return None
+    return fd
+
+
+def send_signal(identity: Identity, number: int) -> bool:
+    """Send a signal to exactly this process; False if it is gone or not ours to signal."""
+    fd = open_pidfd(identity)
+    try:
+        if fd is not None:
+            pidfd.send(fd, number)
+        elif hasattr(os, "pidfd_open") or start_ticks(identity.pid) != identity.start_ticks:
+            return False
+        else:
+            os.kill(identity.pid, number)
+    except OSError:
+        return False
+    finally:
+        if fd is not None:
+            os.close(fd)
+    return True
+
+
+def exit_status(identity: Identity, fd: int | None) -> int | None:
+    """Give the wait status of an ended process that is somebody else's child.
+
+    Before the reap /proc shows it (field 52 of ``stat``, which the owner may
+    read); after the reap the kernel tells those who held a pidfd. None: it runs
+    still, or nobody can know.
+    """
+    for _ in range(2):  # it may be reaped between the two questions
+        status = pidfd.exit_status(fd) if fd is not None else None
+        if status is not None:
+            return status
+        field = _fields(identity.pid) if _LINUX else None
+        if field and int(field[19]) == identity.start_ticks:
+            if field[0] in b"ZX" and int(field[17]) <= 1 and len(field) > 49:
+                return int(field[49])
+            return None
+    return None
+
+
+def find_mark(mark: str) -> Identity | None:
+    """Find the main process of an attempt: the oldest session leader with its mark."""
+    leaders = [p for p in scan() if p.sid == p.pid and p.mark == mark and not p.zombie]
+    return min(leaders, key=lambda p: (p.start_ticks, p.pid)).identity if leaders else None
+
+
+def rss(pid: int) -> int | None:
+    """Give the resident memory of a process in bytes."""
+    data = _read(f"/proc/{pid}/statm")
+    return int(data.split()[1]) * _PAGE if data else None
+
+
+def anonymous(pid: int) -> int | None:
+    """Give the resident memory in bytes that no file backs: what the process itself takes."""
+    data = _read(f"/proc/{pid}/status") or b""
+    at = data.find(b"\nRssAnon:")
+    return int(data[at:].split(None, 2)[1]) * 1024 if at >= 0 else None
+
+
+def cpu(pid: int) -> int | None:
+    """Give the processor time in µs that a process has used, all threads, children excluded."""
+    field = _fields(pid)
+    return (int(field[11]) + int(field[12])) * _TICK if field else None
+
+
+def _children(processes: Iterable[Process]) -> dict[int, list[Process]]:
+    below: dict[int, list[Process]] = {}
+    for process in processes:
+        below.setdefault(process.ppid, []).append(process)
+    return below
+
+
+def descendants(pid: int) -> set[Identity]:
+    """Give every living process below ``pid``, itself excluded."""
+    below = _children(p for p in scan() if not p.zombie)
+    found: set[Identity] = set()
+    todo = [pid]
+    while todo:
+        for child in below.get(todo.pop(), ()):
+            found.add(child.identity)
+            todo.append(child.pid)
+    return found
+
+
+def tree(
+    root: Identity,
+    mark: str | Collection[str],
+    sid: int | None = None,
+    known: Collection[Identity] = (),
+) -> set[Identity]:
+    """Give every living process of an attempt, by one scan.
+
+    Parameters
+    ----------
+    root:
+        The main process; it may have ended.
+    mark:
+        What ``VIGIE_ATTEMPT`` holds in members; several for a worker, whose
+        children may carry its own mark or that of the job that runs in it.
+    sid:
+        The session of the main process (its own number); None: do not look.
+    known:
+        Members seen by earlier scans: their descendants count although the
+        main process is gone.
+
+    The caller is never among them.
+
+    >>> me = os.getpid()
+    >>> tree(Identity(me, start_ticks(me)), "0.0")
+    set()
+    """
+    marks = frozenset((mark,)) if isinstance(mark, str) else frozenset(mark)
+    living = [p for p in scan() if p.start_ticks >= root.start_ticks and not p.zombie]
+    # While a member of a session lives, its number is not given again; a leader
+    # of that number that is not the main process says that the session is gone.
+    if any(p.pid == sid and p.identity != root for p in living if root.pid == sid):
+        sid = None
+    below = _children(living)
+    todo = [p for p in living if p.identity == root or p.identity in known or p.sid == sid or p.mark in marks]
+    found: set[Identity] = set()
+    while todo:
+        process = todo.pop()
+        identity = process.identity
+        if identity in found or process.pid == os.getpid():
+            continue
+        if identity != root and process.mark is not None and process.mark not in marks:
+            continue
+        found.add(identity)
+        todo += below.get(process.pid, ())
+    return found
+
+
+class Tree:
+    """The processes of one attempt, remembered from scan to scan.
+
+    Parameters
+    ----------
+    root, mark, sid:
+        As for :func:`tree`; ``sid`` defaults to the main process's own number,
+        because the keeper gives each a session.
+    """
+
+    def __init__(self, root: Identity, mark: str | Collection[str], sid: int | None = None) -> None:
+        self.root = root
+        self.mark = mark
+        self.sid = root.pid if sid is None else sid
+        self.known: set[Identity] = {root}
+
+    def members(self) -> set[Identity]:
+        """Scan once and give who lives; they stay known."""
+        found = tree(self.root, self.mark, self.sid, self.known)
+        self.known = found | {self.root}
+        return found
+
+    def ordered(self, members: Iterable[Identity]) -> list[Identity]:
+        """Put the oldest first: a shell that sees its child end would start the next."""
+        return sorted(members, key=lambda i: (i != self.root, i.start_ticks, i.pid))
+
+    def signal(self, *numbers: int) -> set[Identity]:
+        """Send signals to everybody until two scans in succession find nobody new.
+
+        Gives those who were signalled.
+        """
+        reached: set[Identity] = set()
+        quiet = 0
+        for _ in range(_ROUNDS):
+            new = self.members() - reached
+            for identity in self.ordered(new):
+                for number in numbers:
+                    send_signal(identity, number)
+            reached |= new
+            quiet = 0 if new else quiet + 1
+            if quiet == 2:
+                break
+        return reached
+
+
+def freeze(members: Tree) -> set[Identity]:
+    """Suspend a tree (SIGSTOP); gives who was suspended."""
+    return members.signal(signal.SIGSTOP)
+
+
+def thaw(members: Tree) -> set[Identity]:
+    """Let a suspended tree go on (SIGCONT); gives who was reached."""
+    return members.signal(signal.SIGCONT)
+
+
+class Status:
+    """How far a :class:`TreeStop` is.
+
+    Attributes
+    ----------
+    done:
+        Nobody is left, or nothing more can be done.
+    left:
+        Numbers of the processes that live still, in order.
+    next_at:
+        When to call ``step`` again, in µs of the same clock.
+    killing:
+        The grace is over.
+    """
+
+    __slots__ = ("done", "killing", "left", "next_at")
+
+    def __init__(self, done: bool, left: list[int], next_at: int, killing: bool) -> None:
+        self.done = done
+        self.left = left
+        self.next_at = next_at
+        self.killing = killing
+
+    def __repr__(self) -> str:
+        return f"Status(done={self.done}, left={self.left}, killing={self.killing})"
+
+
+class TreeStop:
+    """Ends a tree in steps: SIGTERM, a grace, SIGKILL until nobody is found twice.
+
+    Nothing in here sleeps; whoever drives it calls :meth:`step` at the time that
+    the last answer named, or earlier when a member is known to have ended.
+
+    Parameters
+    ----------
+    members:
+        The tree.
+    grace:
+        µs between SIGTERM and SIGKILL; 0 kills at once.
+    patience:
+        µs after the first SIGKILL until those who still live are given up and
+        named: they sleep in the kernel or belong to somebody else.
+
+    A stopped process sees no SIGTERM, so each is continued too. Processes born
+    after the first step get no SIGTERM: a handler may be cleaning up by them.
+
+    >>> import subprocess, time
+    >>> child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    >>> stop = TreeStop(Tree(Identity(child.pid, start_ticks(child.pid)), "9.1"), grace=5_000_000)
+    >>> while not (status := stop.step(time.monotonic_ns() // 1000)).done:
+    ...     time.sleep(0.01)
+    >>> status.left, child.wait()
+    ([], -15)
+    """
+
+    def __init__(self, members: Tree, grace: int, patience: int = 5 * SECOND) -> None:
+        self.members = members
+        self._grace = grace
+        self._patience = patience
+        self._kill_at: int | None = None
+        self._pause = 5_000
+
+    def kill_now(self) -> None:
+        """End the grace: the next step kills."""
+        self._grace = 0
+        if self._kill_at is not None:
+            self._kill_at = 0
+
+    def step(self, now: int) -> Status:
+        """Do what is due.
+
+        Parameters
+        ----------
+        now:
+            The monotonic clock in µs.
+        """
+        if self._kill_at is None:
+            self._kill_at = now + self._grace
+            if self._grace > 0:
+                self.members.signal(signal.SIGTERM, signal.SIGCONT)
+        elif self._kill_at == 0:
+            self._kill_at = now
+        killing = now >= self._kill_at
+        living = self._living(killing)
+        if not living:
+            living = self._living(killing)
+        done = not living or now >= self._kill_at + self._patience
+        self._pause = min(self._pause * 2, 100_000)
+        next_at = now + self._pause if killing else min(now + self._pause, max(self._kill_at, now + 1))
+        return Status(done, sorted(identity.pid for identity in living), next_at, killing)
+
+    def _living(self, killing: bool) -> set[Identity]:
+        living = self.members.members()
+        if killing:
+            for identity in self.members.ordered(living):
+                send_signal(identity, signal.SIGKILL)
+        return living
