@@ -1,0 +1,138 @@
+"""A database file opened read-only: while a writer works, while none does, on a full or locked disk."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import apsw
+
+from vigie.errors import StoreError
+
+__all__ = ["SCHEMA", "ReadOnly", "Row"]
+
+#: The newest schema that our queries were written for.
+SCHEMA = 1
+_BUSY_MS = 5000
+
+Row = dict[str, Any]
+
+
+class ReadOnly:
+    """One database file, opened read-only when first asked and checked then."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        #: How often it was opened: another number means another file.
+        self.opened = 0
+        self._connection: apsw.Connection | None = None
+        self._inode: tuple[int, int] | None = None
+
+    def close(self) -> None:
+        """Let go of the file; the next read opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def reopen_if_replaced(self) -> None:
+        """Let go of a file that another has replaced, as ``agent restore`` does."""
+        if self._connection is not None and self._stat() != self._inode:
+            self.close()
+
+    def _stat(self) -> tuple[int, int] | None:
+        try:
+            info = os.stat(self.path)
+        except OSError:
+            return None
+        return (info.st_dev, info.st_ino)
+
+    def rows(self, statement: str, bind: Row) -> list[Row]:
+        """Run a query to its end, so that no transaction stays open."""
+        try:
+            connection = self.open()
+            if connection is None:
+                return []
+            rows: list[Any] = connection.execute(statement, bind).fetchall()
+            return rows
+        except apsw.Error as error:
+            raise _explained(self.path, error) from None
+
+    def open(self) -> apsw.Connection | None:
+        """Give the connection, or None while there is no store."""
+        if self._connection is None:
+            inode = self._stat()
+            if inode is None:
+                return None
+            try:
+                connection = self._connect()
+            except apsw.Error as error:
+                raise _explained(self.path, error) from None
+            if connection is None:
+                return None
+            self._inode = inode
+            self._connection = connection
+            self.opened += 1
+        return self._connection
+
+    def _connect(self) -> apsw.Connection | None:
+        connection = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            ready = self._prepare(connection)
+        except apsw.CantOpenError:
+            # A directory that may not be written has no place for the log's index.
+            # Without a log there is nothing it could index, and nobody writes.
+            connection.close()
+            if _size(self.path + "-wal"):
+                raise
+            from urllib.parse import quote
+
+            connection = apsw.Connection(
+                f"file:{quote(self.path)}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+            )
+            ready = self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        if not ready:
+            connection.close()
+            return None
+        return connection
+
+    def _prepare(self, connection: apsw.Connection) -> bool:
+        """Set the connection up; False while the store's writer has not made its tables."""
+        connection.set_busy_timeout(_BUSY_MS)
+        connection.execute("PRAGMA trusted_schema=OFF; PRAGMA query_only=ON")
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        if "meta" in tables:
+            meta = dict(connection.execute("SELECT key, value FROM meta"))
+            needed = int(meta.get("min_reader", 0))
+            if needed > SCHEMA:
+                raise StoreError(
+                    f"the store {self.path} needs a newer Vigie: it is readable from schema {needed} on,"
+                    f" and this Vigie knows {SCHEMA}",
+                    "upgrade Vigie, or run the one whose agent wrote it",
+                )
+        connection.set_row_trace(_as_row)
+        return "meta" in tables or "lengths" in tables
+
+
+def _as_row(cursor: apsw.Cursor, values: tuple[Any, ...]) -> Row:
+    return {column[0]: value for column, value in zip(cursor.get_description(), values, strict=True)}
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _explained(path: str, error: apsw.Error) -> StoreError:
+    """Say what an error of SQLite means for this store."""
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return StoreError(f"the store {path} is damaged: {error}", "vigie agent restore FILE brings a backup back")
+    if isinstance(error, apsw.CantOpenError | apsw.PermissionsError):
+        return StoreError(f"cannot read the store {path}: {error}", "vigie doctor looks at its permissions")
+    if isinstance(error, apsw.BusyError | apsw.LockedError):
+        return StoreError(f"the store {path} stayed locked: {error}", "vigie agent status shows who writes it")
+    return StoreError(f"cannot read the store {path}: {error}", "vigie doctor explains")
