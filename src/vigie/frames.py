@@ -19,6 +19,14 @@ import json
 import struct
 import zlib
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    #: A header, and the blobs that came with it.
+    Frame = tuple[dict[str, Any], list[bytes]]
+
 PROTOCOL = 1
 #: A larger header or body is an error of the sender, or not our protocol at all.
 MAX_HEADER = 256 << 20
@@ -33,7 +41,7 @@ class FrameError(ValueError):
     """The bytes are not a frame of ours."""
 
 
-def encode(header, blobs=()):
+def encode(header: dict[str, Any], blobs: Sequence[bytes] = ()) -> bytes:
     """Encode one frame.
 
     >>> header, blobs = Decoder().feed(encode({"op": "x"}, [b"ab", b"c"]))[0]
@@ -42,7 +50,11 @@ def encode(header, blobs=()):
     """
     if blobs:
         header = {**header, "blobs": [len(blob) for blob in blobs]}
-    text = _dumps(header).encode()
+    return assemble(_dumps(header).encode(), blobs)
+
+
+def assemble(text: bytes, blobs: Iterable[bytes] = ()) -> bytes:
+    """Make a frame of a header that is JSON already and names its blobs' lengths."""
     body = b"".join(blobs)
     return _PREFIX.pack(len(text), len(body)) + text + body
 
@@ -50,19 +62,19 @@ def encode(header, blobs=()):
 class Decoder:
     """Cuts a stream of bytes into frames."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._buffer = bytearray()
 
     @property
-    def pending(self):
+    def pending(self) -> int:
         """Bytes received that are no whole frame yet."""
         return len(self._buffer)
 
-    def feed(self, data):
+    def feed(self, data: bytes) -> list[Frame]:
         """Take bytes and give the list of ``(header, blobs)`` that are now whole."""
         buffer = self._buffer
         buffer += data
-        frames = []
+        frames: list[Frame] = []
         at = 0
         while len(buffer) - at >= _PREFIX.size:
             size, body = _PREFIX.unpack_from(buffer, at)
@@ -79,7 +91,7 @@ class Decoder:
         return frames
 
 
-def _split(text, body):
+def _split(text: bytes, body: bytes) -> Frame:
     try:
         header = json.loads(text)
     except ValueError as error:
@@ -96,18 +108,18 @@ def _split(text, body):
     return header, blobs
 
 
-def seal(frame):
+def seal(frame: bytes) -> bytes:
     """Add a checksum behind a frame, for journals that a crash may tear."""
     return frame + _CRC.pack(zlib.crc32(frame))
 
 
-def unseal(data):
+def unseal(data: bytes) -> tuple[list[Frame], int]:
     """Read sealed frames until the end or the first torn one.
 
     Gives ``(frames, good)``: the frames and how many bytes they fill; what
     stands behind ``good`` is a torn tail to drop.
     """
-    frames = []
+    frames: list[Frame] = []
     at = 0
     while len(data) - at >= _PREFIX.size:
         size, body = _PREFIX.unpack_from(data, at)

@@ -1,0 +1,524 @@
+"""Values and functions on their way between processes.
+
+A value that JSON gives back unchanged travels as JSON, which any version of
+Python reads. Anything else is a pickle (protocol 5, else cloudpickle), signed
+with the key in ``secret`` and bound to one version and prefix of Python::
+
+    32 bytes HMAC-SHA256 of the rest | {"python":"3.11","prefix":"/usr"}\\n | pickle
+
+The signature is checked before anything is unpickled. Standard library only
+(cloudpickle where it is installed and needed); the worker loads this file by path.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Path = list[Any]
+
+__all__ = [
+    "PayloadError",
+    "dump_arguments",
+    "dump_exception",
+    "dump_function",
+    "dumps",
+    "extract_dependencies",
+    "insert",
+    "load_exception",
+    "loads",
+    "read_key",
+    "unwrap",
+]
+
+_SIGNATURE = 32
+_SCALARS = frozenset((type(None), bool, int, float, str))
+#: Integers beyond this are refused by CPython's conversion from text (4300 digits).
+_BITS = 14_000
+#: Causes of an exception that travel with it.
+_LINKS = 20
+
+_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_loads = json.JSONDecoder().decode
+
+
+class PayloadError(ValueError):
+    """A value cannot travel, or what came is not what was sent; the message says which."""
+
+
+def read_key(path: str) -> bytes | None:
+    """Give the signing key in the file ``secret``, or None if there is no such file."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+# --- values -------------------------------------------------------------------
+
+
+def dumps(value: Any, key: bytes | None, name: str = "the value") -> tuple[str, bytes]:
+    """Encode a value.
+
+    Parameters
+    ----------
+    value:
+        Anything that JSON or pickle can carry.
+    key:
+        Signs a pickle; None if there is no key, and then only JSON will do.
+    name:
+        What to call the value in an error.
+
+    Returns
+    -------
+    ``("json" | "pickle", bytes)``
+
+    Raises
+    ------
+    PayloadError
+        It cannot be pickled; the message names the object inside it.
+
+    >>> dumps([1, "a"], None)
+    ('json', b'[1,"a"]')
+    >>> dumps((1, 2), b"key")[0]
+    'pickle'
+    """
+    if _plain(value):
+        try:
+            return "json", _dumps(value).encode()
+        except UnicodeEncodeError:
+            pass  # lone surrogates: pickle keeps them
+    return "pickle", _sign(_pickle(value, name), key, name)
+
+
+def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes | None) -> tuple[str, bytes]:
+    """Encode a call's arguments as ``[args, kwargs]``; see :func:`dumps`."""
+    if _plain(both := [list(args), kwargs]):
+        return dumps(both, key)
+    for index, value in enumerate(args):
+        _probe(value, f"args[{index}]")
+    for word, value in kwargs.items():
+        _probe(value, f"kwargs[{word!r}]")
+    return dumps(both, key, "the arguments")
+
+
+def loads(encoding: str, data: bytes, key: bytes | None) -> Any:
+    """Decode a value.
+
+    Raises
+    ------
+    PayloadError
+        The signature is wrong, the pickle was made by another Python, or it
+        cannot be read here.
+
+    >>> loads("json", b"[1]", None)
+    [1]
+    """
+    if encoding == "json":
+        return _loads(data.decode())
+    if encoding != "pickle":
+        raise PayloadError(f"unknown encoding {encoding!r}")
+    body = _verify(data, key)
+    import pickle
+
+    try:
+        return pickle.loads(body)
+    except Exception as error:
+        raise PayloadError(f"cannot be unpickled here: {_said(error)}") from error
+
+
+def _plain(value: Any) -> bool:
+    """Tell whether JSON gives a value back unchanged; lone surrogates apart."""
+    try:
+        return _survives(value)
+    except RecursionError:
+        return False
+
+
+def _survives(value: Any) -> bool:
+    kind = type(value)
+    if kind is list:
+        return _all_survive(value)
+    if kind is dict:
+        return set(map(type, value)) <= {str} and _all_survive(value.values())
+    if kind is int:
+        return bool(value.bit_length() <= _BITS)
+    return kind in _SCALARS
+
+
+def _all_survive(values: Any) -> bool:
+    # The kinds are few however long the list; only containers and integers need a look inside.
+    kinds = set(map(type, values))
+    if not kinds <= _SCALARS | {list, dict}:
+        return False
+    return kinds.isdisjoint((int, list, dict)) or all(map(_survives, values))
+
+
+def _pickle(value: Any, name: str) -> bytes:
+    import pickle
+
+    try:
+        data = pickle.dumps(value, 5)
+    except Exception:
+        data = b"__main__"
+    # What lives in __main__ is found there by name, and another process has another __main__.
+    if b"__main__" not in data:
+        return data
+    return _pickle_by_value(value, name)
+
+
+def _cloudpickle(name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module("cloudpickle")
+    except ImportError:
+        raise PayloadError(f"{name} needs cloudpickle to be sent, and {sys.executable} does not have it") from None
+
+
+def _pickle_by_value(value: Any, name: str) -> bytes:
+    cloudpickle = _cloudpickle(name)
+    try:
+        return bytes(cloudpickle.dumps(value, 5))
+    except Exception as error:
+        where, culprit, why = _culprit(value, name, error)
+        raise PayloadError(
+            f"{where} is a {_kind(culprit)} and cannot be sent to another process: {_said(why)}"
+        ) from error
+
+
+def _probe(value: Any, name: str) -> None:
+    if not _plain(value):
+        _pickle(value, name)
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _kind(value: Any) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _culprit(value: Any, name: str, error: Exception) -> tuple[str, Any, BaseException]:
+    """Find the innermost object that refuses: its name, itself, its error."""
+    cloudpickle = _cloudpickle(name)
+    seen = {id(value)}
+    for _ in range(50):
+        for where, child in _children(value, name):
+            if id(child) in seen:
+                continue
+            try:
+                cloudpickle.dumps(child, 5)
+            except Exception as refusal:
+                seen.add(id(child))
+                value, name, error = child, where, refusal
+                break
+        else:
+            break
+    return name, value, error
+
+
+def _children(value: Any, name: str) -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [(f"{name}[{k!r}]", v) for k, v in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [(f"{name}[{i}]", v) for i, v in enumerate(value)]
+    if isinstance(value, (set, frozenset)):
+        return [(f"an element of {name}", v) for v in value]
+    if hasattr(value, "__code__"):
+        return _captured(value, name)
+    if hasattr(value, "__func__"):
+        return [(f"{name}.__self__", value.__self__), (f"{name}.__func__", value.__func__)]
+    found = []
+    if type(value).__name__ == "partial":
+        found = [(f"{name}.{k}", getattr(value, k)) for k in ("func", "args", "keywords")]
+    attributes = getattr(value, "__dict__", None)
+    if isinstance(attributes, dict):
+        found += [(f"{name}.{k}", v) for k, v in attributes.items()]
+    return found
+
+
+def _captured(function: Any, name: str) -> list[tuple[str, Any]]:
+    """Give what a function takes along: its closure, its globals, its defaults."""
+    code = function.__code__
+    found = []
+    for variable, cell in zip(code.co_freevars, function.__closure__ or ()):  # noqa: B905 - Python 3.9
+        try:
+            found.append((f"the variable {variable!r} of {name}", cell.cell_contents))
+        except ValueError:
+            continue  # not bound yet
+    names = function.__globals__
+    found += [(f"the global {word!r} of {name}", names[word]) for word in code.co_names if word in names]
+    found += [(f"default {i} of {name}", v) for i, v in enumerate(function.__defaults__ or ())]
+    return found
+
+
+# --- signatures ---------------------------------------------------------------
+
+
+def _here() -> tuple[str, str]:
+    return "%d.%d" % sys.version_info[:2], sys.prefix
+
+
+def _sign(data: bytes, key: bytes | None, name: str) -> bytes:
+    if not key:
+        raise PayloadError(f"{name} must be pickled, and there is no key to sign it with")
+    import hmac
+
+    python, prefix = _here()
+    line = json.dumps({"python": python, "prefix": prefix}).encode() + b"\n"
+    body = line + data
+    return hmac.digest(key, body, "sha256") + body
+
+
+def _verify(data: bytes, key: bytes | None) -> memoryview:
+    """Check a signed pickle and give the pickle in it."""
+    if not key:
+        raise PayloadError("a pickle came, and there is no key to check its signature with")
+    import hmac
+
+    body = memoryview(data)[_SIGNATURE:]
+    if len(data) <= _SIGNATURE or not hmac.compare_digest(hmac.digest(key, body, "sha256"), data[:_SIGNATURE]):
+        raise PayloadError("the signature of a pickle is wrong: it was not made with the key of this home")
+    end = data.index(b"\n", _SIGNATURE) - _SIGNATURE
+    made = json.loads(bytes(body[:end]))
+    python, prefix = _here()
+    if (made["python"], made["prefix"]) != (python, prefix):
+        raise PayloadError(
+            "pickled by Python %s (%s), and this is Python %s (%s): pickles travel only within one interpreter"
+            % (made["python"], made["prefix"], python, prefix)
+        )
+    return body[end + 1 :]
+
+
+# --- functions ----------------------------------------------------------------
+
+
+def unwrap(function: Any) -> Any:
+    """Give the function inside what ``vigie.task`` made of it."""
+    return getattr(function, "__vigie_function__", function)
+
+
+def dump_function(function: Callable[..., Any], key: bytes | None) -> tuple[str | None, bytes | None, str]:
+    """Say how a function travels: by its import path where it has one, else pickled.
+
+    Returns
+    -------
+    ``(reference, code, label)``: ``"module:qualified.name"`` or None, the signed
+    pickle or None, and what to call it.
+
+    Raises
+    ------
+    PayloadError
+        It is no function, or it cannot be pickled; the message names the object
+        that it takes along.
+
+    >>> import os.path
+    >>> dump_function(os.path.join, None)
+    ('posixpath:join', None, 'posixpath:join')
+    """
+    function = unwrap(function)
+    if not callable(function):
+        raise PayloadError(f"{function!r} is a {_kind(function)}, which cannot be called")
+    module, qualname = _place(function)
+    label = f"{module}:{qualname}" if qualname else _kind(function)
+    if qualname and _importable(function, module, qualname):
+        return label, None, label
+    with _ByValue(module):
+        code = _pickle_by_value(function, label)
+    return None, _sign(code, key, label), label
+
+
+def _place(function: Any) -> tuple[str, str]:
+    module = getattr(function, "__module__", None)
+    if module is None:
+        # A method of a built-in class, such as str.upper, knows only its class.
+        module = getattr(getattr(function, "__objclass__", None), "__module__", None) or "builtins"
+    return str(module), str(getattr(function, "__qualname__", "") or "")
+
+
+def _importable(function: Any, module: str, qualname: str) -> bool:
+    """Tell whether a fresh interpreter finds this very object under its name."""
+    if module in ("__main__", "__mp_main__") or "<" in qualname:
+        return False
+    owner = sys.modules.get(module)
+    if getattr(owner, "__spec__", None) is None:
+        return False
+    found: Any = owner
+    for word in qualname.split("."):
+        found = getattr(found, word, None)
+    found = unwrap(found)
+    # A bound class method is made anew at each look.
+    return found is function or (hasattr(function, "__self__") and type(found) is type(function) and found == function)
+
+
+class _ByValue:
+    """Have cloudpickle take along a module that another process cannot import."""
+
+    def __init__(self, name: str) -> None:
+        module = sys.modules.get(name)
+        made_here = module is not None and name != "__main__" and getattr(module, "__spec__", None) is None
+        self.module = module if made_here else None
+
+    def __enter__(self) -> None:
+        if self.module is not None:
+            _cloudpickle(self.module.__name__).register_pickle_by_value(self.module)
+
+    def __exit__(self, *exc: object) -> None:
+        if self.module is not None:
+            _cloudpickle(self.module.__name__).unregister_pickle_by_value(self.module)
+
+
+# --- exceptions ---------------------------------------------------------------
+
+
+def dump_exception(error: BaseException, key: bytes | None) -> bytes | None:
+    """Pickle an exception with its causes, as far as they can travel; None if it cannot itself."""
+    import pickle
+
+    chain: list[tuple[str, bytes]] = []
+    link, current = "self", error
+    for _ in range(_LINKS):
+        try:
+            data = _pickle(current, "the exception")
+            pickle.loads(data)
+        except Exception:
+            break
+        chain.append((link, data))
+        if current.__cause__ is not None:
+            link, current = "cause", current.__cause__
+        elif current.__context__ is not None and not current.__suppress_context__:
+            link, current = "context", current.__context__
+        else:
+            break
+    if not chain or not key:
+        return None
+    return _sign(pickle.dumps(chain, 5), key, "the exception")
+
+
+def load_exception(data: bytes, key: bytes | None) -> BaseException:
+    """Make the exception again that :func:`dump_exception` pickled, its causes attached.
+
+    Raises
+    ------
+    PayloadError
+        As :func:`loads`.
+    """
+    import pickle
+
+    chain: list[tuple[str, bytes]] = loads("pickle", data, key)
+    made: BaseException | None = None
+    below = ""
+    for link, pickled in reversed(chain):
+        try:
+            error: BaseException = pickle.loads(pickled)
+        except Exception as failure:
+            if link == "self":
+                raise PayloadError(f"the exception cannot be unpickled here: {_said(failure)}") from failure
+            made = None
+            continue
+        if made is not None and below == "cause":
+            error.__cause__ = made
+        elif made is not None:
+            error.__context__ = made
+        made, below = error, link
+    if made is None:
+        raise PayloadError("the pickle holds no exception")
+    return made
+
+
+# --- dependencies -------------------------------------------------------------
+
+
+def extract_dependencies(
+    args: tuple[Any, ...], kwargs: dict[str, Any], is_job: Callable[[Any], bool]
+) -> tuple[tuple[Any, ...], dict[str, Any], list[tuple[Path, int]]]:
+    """Take the jobs out of a call's arguments.
+
+    Parameters
+    ----------
+    args, kwargs:
+        The arguments; jobs are found in lists, tuples and dicts, nested too.
+    is_job:
+        Tells a job, whose number is its ``id``.
+
+    Returns
+    -------
+    The arguments with None for each job, and ``(path, id)`` for each: ``path``
+    leads into ``[args, kwargs]``.
+
+    Raises
+    ------
+    PayloadError
+        A job stands in a set, or under a key that is neither text nor number.
+
+    >>> class J: id = 7
+    >>> extract_dependencies((1, [J()]), {"a": J()}, lambda v: isinstance(v, J))
+    ((1, [None]), {'a': None}, [([0, 1, 0], 7), ([1, 'a'], 7)])
+    """
+    found: list[tuple[Path, int]] = []
+    clean = _take(list(args), [0], is_job, found, set())
+    named = _take(kwargs, [1], is_job, found, set())
+    return tuple(clean), named, found
+
+
+def _take(
+    value: Any, path: Path, is_job: Callable[[Any], bool], found: list[tuple[Path, int]], above: set[int]
+) -> Any:
+    if is_job(value):
+        found.append((path, value.id))
+        return None
+    if isinstance(value, (set, frozenset)) and any(map(is_job, value)):
+        raise PayloadError("a job in a set cannot be replaced by its result: use a list")
+    if not isinstance(value, (list, tuple, dict)) or id(value) in above:
+        return value
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    if set(map(type, value.values() if isinstance(value, dict) else value)) <= _SCALARS:
+        return value
+    above = above | {id(value)}
+    before = len(found)
+    fresh = [(k, _take(v, [*path, k], is_job, found, above)) for k, v in items]
+    if len(found) == before:
+        return value
+    for where, _ in found[before:]:
+        for key in where:
+            if type(key) not in (str, int):
+                raise PayloadError(f"a job under the key {key!r} cannot be replaced: use text or a number")
+    return _rebuilt(value, fresh)
+
+
+def _rebuilt(value: Any, items: list[tuple[Any, Any]]) -> Any:
+    if isinstance(value, dict):
+        import copy
+
+        clone = copy.copy(value)
+        clone.update(items)
+        return clone
+    values = [v for _, v in items]
+    if isinstance(value, tuple):
+        return value._make(values) if hasattr(value, "_make") else type(value)(values)
+    return type(value)(values)
+
+
+def insert(value: Any, path: Path, replacement: Any) -> Any:
+    """Give ``value`` with ``replacement`` at ``path``; tuples on the way are made anew.
+
+    >>> insert([[1, (None, 2)], {}], [0, 1, 0], "x")
+    [[1, ('x', 2)], {}]
+    """
+    if not path:
+        return replacement
+    key, rest = path[0], path[1:]
+    inner = insert(value[key], rest, replacement)
+    if isinstance(value, tuple):
+        return _rebuilt(value, list(enumerate((*value[:key], inner, *value[key + 1 :]))))
+    value[key] = inner
+    return value
