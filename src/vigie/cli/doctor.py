@@ -1,0 +1,114 @@
+"""``vigie doctor``: what this machine gives Vigie, and what each lack means."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from vigie.cli.context import Context
+    from vigie.config import Home
+    from vigie.doctor.check import Check
+
+SUMMARY = "explain what this machine gives Vigie, what it lacks, and what to do"
+EXAMPLES = """\
+vigie doctor            # all checks; exit code 1 if something fails
+vigie doctor --deep     # read and check every page of the store too
+vigie doctor --json     # for a monitor
+"""
+
+_COLORS = {"ok": "32", "note": "36", "warn": "33", "fail": "31"}
+_INDENT = " " * 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``vigie doctor``."""
+    parser.add_argument("--deep", action="store_true", help="check the integrity of the whole store")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def run(args: argparse.Namespace, out: Context) -> int:
+    """Make the checks and print them; 1 if one fails, else 0."""
+    from vigie.doctor import examine, worst
+
+    home = _home(out)
+    checks: list[Check] = []
+    if args.json:
+        checks = list(examine(home, deep=args.deep))
+        found = [check._asdict() for check in checks]
+        out.json({"status": worst(checks), "home": home and home.root, "checks": found})
+    else:
+        width = _width()
+        for check in examine(home, deep=args.deep):
+            checks.append(check)
+            out.print("\n".join(lines(check, width, color=out.color)))
+            out.stdout.flush()
+        out.say(summary(checks))
+    return 1 if worst(checks) == "fail" else 0
+
+
+def _home(out: Context) -> Home | None:
+    try:
+        return out.home
+    except (KeyError, OSError):
+        # No HOME, and a user that the user database does not know.
+        return None
+
+
+def _width() -> int:
+    import shutil
+
+    return max(60, min(120, shutil.get_terminal_size((100, 24)).columns))
+
+
+def summary(checks: list[Check]) -> str:
+    """Count the findings in one line.
+
+    >>> from vigie.doctor.check import ok, warn
+    >>> summary([ok("a", "x"), ok("b", "x"), warn("c", "x", "y")])
+    '2 fine, 1 warning'
+    """
+    words = {"ok": ("fine", "fine"), "note": ("note", "notes")}
+    words |= {"warn": ("warning", "warnings"), "fail": ("failure", "failures")}
+    counts = {status: sum(check.status == status for check in checks) for status in words}
+    return ", ".join(f"{n} {words[status][n != 1]}" for status, n in counts.items() if n)
+
+
+def lines(check: Check, width: int, *, color: bool = False) -> list[str]:
+    """Give the lines of one finding, wrapped to ``width`` columns.
+
+    >>> from vigie.doctor.check import note
+    >>> print("\\n".join(lines(note("pidfd", "works", "less is known", "upgrade"), 60)))
+    note  pidfd         works
+                        means: less is known
+                        do: upgrade
+    """
+    import textwrap
+
+    word = f"{check.status:<4}"
+    if color:
+        word = f"\x1b[{_COLORS[check.status]}m{word}\x1b[0m"
+    told = [check.said]
+    told += [f"means: {check.means}"] if check.means else []
+    told += [f"do: {check.todo}"] if check.todo else []
+    wrapped = [
+        line
+        for text in told
+        # A path or a command is there to be copied: never broken inside a word.
+        for line in textwrap.wrap(
+            printable(text),
+            width - len(_INDENT),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    ]
+    return [f"{word}  {check.name:<14}{wrapped[0]}"] + [_INDENT + line for line in wrapped[1:]]
+
+
+def printable(text: str) -> str:
+    r"""Make control characters and bytes that are no text visible and harmless.
+
+    >>> printable("a\x1b[31m\udcff")
+    'a\\x1b[31m\\udcff'
+    """
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
