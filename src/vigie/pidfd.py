@@ -25,8 +25,8 @@ _INFO = struct.Struct("@QQ11Ii")
 _GET_INFO = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11
 
 
-def set_subreaper() -> bool:
-    """Make this process the parent of orphans among its descendants.
+def set_subreaper(*, on: bool = True) -> bool:
+    """Make this process the parent of orphans among its descendants, or no more.
 
     Gives False where the system has no such thing.
     """
@@ -34,7 +34,7 @@ def set_subreaper() -> bool:
         return False
     import ctypes
 
-    return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0) == 0)
 
 
 def open_pid(pid: int) -> int | None:

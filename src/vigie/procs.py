@@ -41,12 +41,14 @@ __all__ = [
     "find_mark",
     "freeze",
     "open_pidfd",
+    "parent",
     "rss",
     "scan",
     "send_signal",
     "start_ticks",
     "thaw",
     "tree",
+    "twins",
 ]
 
 #: The variable that marks the processes of an attempt.
@@ -290,6 +292,22 @@ def find_mark(mark: str) -> Identity | None:
     """Find the main process of an attempt: the oldest session leader with its mark."""
     leaders = [p for p in scan() if p.sid == p.pid and p.mark == mark and not p.zombie]
     return min(leaders, key=lambda p: (p.start_ticks, p.pid)).identity if leaders else None
+
+
+def parent(identity: Identity) -> int | None:
+    """Give the number of the parent of exactly this process, ended or not; None if it is gone."""
+    if not _LINUX:
+        return next((p.ppid for p in _scan_ps() if p.identity == identity), None)
+    field = _fields(identity.pid)
+    return int(field[1]) if field and int(field[19]) == identity.start_ticks else None
+
+
+def twins(pid: int) -> list[int]:
+    """Give the other processes with the same command line as ``pid``."""
+    line = _read(f"/proc/{pid}/cmdline")
+    if not line:
+        return []
+    return [p.pid for p in scan() if p.pid != pid and _read(f"/proc/{p.pid}/cmdline") == line]
 
 
 def rss(pid: int) -> int | None:

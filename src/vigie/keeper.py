@@ -1,0 +1,598 @@
+"""The keeper: the parent of every command, service and worker. It decides nothing.
+
+It spawns, signals, waits, remembers and reports; what to run and what an end
+means is the agent's affair (``docs/explanation/internals.md``). It outlives the
+agent, and because it writes down each step before the next (`keeper_journal`),
+a successor can take over when it dies itself.
+
+One thread, one selector. SIGCHLD tells of its own children, which ``wait4``
+reaps with their usage; those adopted from a dead keeper are somebody else's
+children, and a pidfd tells of them. What the agent must hear stands in a queue
+of (mark, kind) and becomes bytes only as fast as it reads.
+
+Run as ``python -m vigie.keeper HOME``. Little is imported on purpose: it is
+always there, in under 14 MB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import resource
+import selectors
+import signal
+import socket
+import struct
+import sys
+import time
+from collections import deque
+
+import vigie
+from vigie import frames, pidfd, procs
+from vigie.config import Home
+from vigie.crash import point
+from vigie.keeper_journal import Journal
+from vigie.keeper_spawn import FileLimit, SpawnError, spawn
+from vigie.procs import Identity
+from vigie.sockets import bind_unix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Sequence
+    from typing import Any
+
+__all__ = ["Keeper", "main"]
+
+#: Seconds that a keeper without agent and children stays.
+IDLE = float(os.environ.get("VIGIE_KEEPER_IDLE", "10"))
+#: Bytes encoded ahead of an agent that reads slowly, and queued reports at
+#: which the keeper stops reading from it.
+_AHEAD = 1 << 16
+_BEHIND = 4096
+
+_READ = selectors.EVENT_READ
+_WRITE = selectors.EVENT_WRITE
+_USAGE_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+def _now() -> dict[str, int]:
+    return {"at": time.time_ns() // 1000, "mono": time.monotonic_ns() // 1000}
+
+
+def _log(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} keeper {os.getpid()}: {text}\n")
+        sys.stderr.flush()
+
+
+class Child:
+    """A living process and what is held for it."""
+
+    __slots__ = ("fd", "identity", "mark", "popen")
+
+    def __init__(
+        self, mark: str, identity: Identity, fd: int | None, popen: subprocess.Popen[bytes] | None = None
+    ) -> None:
+        self.mark = mark
+        self.identity = identity
+        self.fd = fd
+        # A Popen that is dropped before its end would warn, and wait by itself.
+        self.popen = popen
+
+
+class Connection:
+    """One peer: the agent, or whoever has not said hello yet."""
+
+    __slots__ = ("agent", "decoder", "events", "out", "sock", "todo")
+
+    def __init__(self, sock: socket.socket, hello: bytes) -> None:
+        self.sock = sock
+        self.decoder = frames.Decoder()
+        self.agent = False
+        self.out = bytearray(hello)
+        #: (mark, "started" or "end", is a replay); a mark of "" ends a replay.
+        self.todo: deque[tuple[str, str, bool]] = deque()
+        self.events = _READ
+
+
+class Keeper:
+    """The state of one keeper and its loop.
+
+    Parameters
+    ----------
+    home:
+        Where its socket, lock and journal are.
+    lock, listener:
+        Held already.
+    limit:
+        The descriptor limit that children get.
+    carried:
+        pidfds of adopted processes by mark, handed on by exec.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        lock: int,
+        listener: socket.socket,
+        limit: FileLimit,
+        carried: dict[str, int] | None = None,
+    ) -> None:
+        self.home = home
+        self.lock = lock
+        self.limit = limit
+        self.boot = procs.boot_id()
+        self.journal = Journal(home.keeper_journal, self.boot)
+        self.marks = self.journal.marks
+        self.own: dict[int, Child] = {}
+        self.adopted: dict[str, Child] = {}
+        self.agent: Connection | None = None
+        self.selector = selectors.DefaultSelector()
+        self.listener = listener
+        self.ending = False
+        self._unwritten = False
+        self._idle_since: float | None = None
+        self._listen(listener)
+        self._catch_signals()
+        self._take_over(carried or {})
+
+    # -- start and end ---------------------------------------------------------
+
+    def _listen(self, listener: socket.socket) -> None:
+        self.listener = listener
+        listener.setblocking(False)
+        self.selector.register(listener, _READ, self._accept)
+        self._inode = os.stat(self.home.keeper_socket).st_ino
+
+    def _catch_signals(self) -> None:
+        """Ignore nothing by SIG_IGN and block nothing: both would pass to children."""
+        read, write = os.pipe()
+        for fd in (read, write):
+            os.set_blocking(fd, False)
+        self.selector.register(read, _READ, lambda _events: self._signalled(read))
+        for number in signal.valid_signals():
+            ignored = signal.getsignal(number) == signal.SIG_IGN
+            if number not in (signal.SIGPIPE, signal.SIGXFSZ) and ignored:
+                signal.signal(number, lambda *_: None)
+        for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if number == signal.SIGTERM and not self._busy():
+            self.ending = True
+
+    def _signalled(self, read: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(read, 4096):
+                pass
+        self._reap()
+
+    def _take_over(self, carried: dict[str, int]) -> None:
+        """Decide about everything that the journal leaves open."""
+        for mark, said in list(self.marks.items()):
+            if said["k"] == "started":
+                identity = Identity(int(str(said["pid"])), int(str(said["ticks"])))
+                if not self._adopt(mark, identity, carried.get(mark)):
+                    self._write("lost", mark=mark)
+            elif said["k"] == "begin":
+                found = _find_begun(mark)
+                if found is not None:
+                    self._write("started", mark=mark, pid=found.pid, ticks=found.start_ticks, **_now())
+                if found is None or not self._adopt(mark, found, None):
+                    self._write("lost", mark=mark)
+        # A child that ended before the handlers stood has left no SIGCHLD.
+        self._reap()
+
+    def _adopt(self, mark: str, identity: Identity, fd: int | None) -> bool:
+        """Watch a process that this program did not start, or started before its exec."""
+        if fd is None:
+            fd = procs.open_pidfd(identity)
+        if fd is None and procs.start_ticks(identity.pid) != identity.start_ticks:
+            return False
+        child = Child(mark, identity, self.limit.lift(fd))
+        if child.fd is not None:
+            os.set_inheritable(child.fd, False)
+        if procs.parent(identity) == os.getpid():
+            self.own[identity.pid] = child
+            return True
+        self.adopted[mark] = child
+        if child.fd is not None:
+            self.selector.register(child.fd, _READ, lambda _events: self._adopted_ended(child))
+        return True
+
+    def _busy(self) -> bool:
+        return bool(self.own or self.adopted)
+
+    def run(self) -> None:
+        """Serve until there is nothing left to do."""
+        while not self.ending:
+            # Without an agent it looks after its socket and its own end.
+            wait = None if self.agent and not self._unwritten and not self._blind() else min(1.0, IDLE)
+            for key, events in self.selector.select(wait):
+                key.data(events)
+            self._tend()
+        with contextlib.suppress(OSError):
+            os.unlink(self.home.keeper_socket)
+
+    def _blind(self) -> bool:
+        return any(child.fd is None for child in self.adopted.values())
+
+    def _tend(self) -> None:
+        if self._unwritten:
+            with contextlib.suppress(OSError):
+                self.journal.compact()
+                self._unwritten = False
+        for child in [child for child in self.adopted.values() if child.fd is None]:
+            if not procs.alive(child.identity):
+                self._adopted_ended(child)
+        if self.agent or self._busy():
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = time.monotonic()
+        elif time.monotonic() - self._idle_since >= IDLE:
+            self.ending = True
+        if not self.agent:
+            self._mend_socket()
+
+    def _mend_socket(self) -> None:
+        """Listen again when somebody removed the socket's file."""
+        with contextlib.suppress(OSError):
+            try:
+                if os.stat(self.home.keeper_socket).st_ino == self._inode:
+                    return
+            except FileNotFoundError:
+                pass
+            fresh = bind_unix(self.home.keeper_socket)
+            self.selector.unregister(self.listener)
+            self.listener.close()
+            self._listen(fresh)
+
+    # -- children --------------------------------------------------------------
+
+    def _write(self, kind: str, **fields: object) -> None:
+        """Journal a fact that has already come true; a full disk does not undo it."""
+        try:
+            self.journal.append(kind, **fields)
+        except OSError as error:
+            self._unwritten = True
+            _log(f"cannot write {self.home.keeper_journal}: {error.strerror}")
+
+    def _spawn(self, request: dict[str, Any]) -> None:
+        mark = request.get("mark")
+        if not isinstance(mark, str) or not mark:
+            return
+        said = self.marks.get(mark)
+        if said is not None:
+            if said["k"] in ("started", "ended"):
+                self._report(mark, "started", said["k"] == "ended")
+            if said["k"] != "started":
+                self._report(mark, "end", replay=True)
+            return
+        try:
+            point("keeper-before-begin")
+            try:
+                self.journal.append("begin", mark=mark)
+            except OSError as error:
+                why = f"cannot write {self.home.keeper_journal}: {error.strerror}"
+                raise SpawnError("fork", error.errno or errno.EIO, why) from None
+            point("keeper-after-begin")
+            popen = spawn(request, self.limit)
+        except SpawnError as error:
+            failure = {"errno": error.errno, "error": error.error, "message": str(error), "what": error.what}
+            self._write("failed", mark=mark, **failure)
+            self._report(mark, "end")
+            return
+        point("keeper-after-spawn")
+        ticks = procs.start_ticks(popen.pid) or 0
+        self._write("started", mark=mark, pid=popen.pid, ticks=ticks, **_now())
+        point("keeper-after-started")
+        fd = self.limit.lift(pidfd.open_pid(popen.pid))
+        self.own[popen.pid] = Child(mark, Identity(popen.pid, ticks), fd, popen)
+        self._report(mark, "started")
+
+    def _reap(self) -> None:
+        """Reap every child that has ended; orphans that landed here too."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            child = self.own.pop(pid, None)
+            if child is not None:
+                self._ended(child, status, usage)
+
+    def _adopted_ended(self, child: Child) -> None:
+        status = procs.exit_status(child.identity, child.fd)
+        self.adopted.pop(child.mark, None)
+        if child.fd is not None:
+            self.selector.unregister(child.fd)
+        self._ended(child, status, None)
+
+    def _ended(self, child: Child, status: int | None, usage: resource.struct_rusage | None) -> None:
+        end: dict[str, object] = {"exit_code": None, "signal": None, "core": False, "known": status is not None}
+        if status is not None and os.WIFEXITED(status):
+            end["exit_code"] = os.WEXITSTATUS(status)
+        elif status is not None:
+            end["signal"] = os.WTERMSIG(status)
+            end["core"] = os.WCOREDUMP(status)
+        end["cpu"] = int((usage.ru_utime + usage.ru_stime) * 1e6) if usage else None
+        end["peak_rss"] = usage.ru_maxrss * _USAGE_UNIT if usage else None
+        now = _now()
+        self._write("ended", mark=child.mark, ended_at=now["at"], ended_mono=now["mono"], **end)
+        point("keeper-after-ended")
+        if child.fd is not None:
+            os.close(child.fd)
+        if child.popen is not None and status is not None:
+            child.popen.returncode = os.waitstatus_to_exitcode(status)
+        self._report(child.mark, "end")
+
+    def _signal(self, request: dict[str, Any]) -> None:
+        child = self._living(str(request.get("mark")))
+        if child is None:
+            return
+        number = int(request["signal"])
+        try:
+            if request.get("group"):
+                # Its group bears its number, which stays taken until the reap.
+                if procs.start_ticks(child.identity.pid) == child.identity.start_ticks:
+                    os.killpg(child.identity.pid, number)
+            elif child.fd is not None:
+                pidfd.send(child.fd, number)
+            elif procs.start_ticks(child.identity.pid) == child.identity.start_ticks:
+                os.kill(child.identity.pid, number)
+        except OSError as error:
+            _log(f"signal {number} to {child.mark} ({child.identity.pid}): {error.strerror}")
+
+    def _living(self, mark: str) -> Child | None:
+        said = self.marks.get(mark)
+        if said is None or said["k"] != "started":
+            return None
+        return self.adopted.get(mark) or self.own.get(int(str(said["pid"])))
+
+    # -- the agent -------------------------------------------------------------
+
+    def _accept(self, _events: int) -> None:
+        with contextlib.suppress(OSError):
+            sock, _ = self.listener.accept()
+            if not _same_user(sock):
+                sock.close()
+                return
+            sock.setblocking(False)
+            hello = {"vigie": frames.PROTOCOL, "role": "keeper", "version": vigie.__version__}
+            peer = Connection(sock, frames.encode({**hello, "pid": os.getpid(), "boot": self.boot}))
+            self.selector.register(sock, _READ, lambda events: self._serve(peer, events))
+            self._flush(peer)
+
+    def _serve(self, peer: Connection, events: int) -> None:
+        try:
+            if events & _READ:
+                data = peer.sock.recv(1 << 16)
+                if not data:
+                    self._drop(peer)
+                    return
+                for header, _ in peer.decoder.feed(data):
+                    self._handle(peer, header)
+                    if peer.sock.fileno() < 0:
+                        return
+            self._flush(peer)
+        except BlockingIOError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            _log(f"dropped a connection: {type(error).__name__}: {error}")
+            self._drop(peer)
+
+    def _drop(self, peer: Connection) -> None:
+        if peer is self.agent:
+            self.agent = None
+        if peer.sock.fileno() >= 0:
+            self.selector.unregister(peer.sock)
+            peer.sock.close()
+
+    def _handle(self, peer: Connection, header: dict[str, Any]) -> None:
+        if not peer.agent:
+            if header.get("role") != "agent":
+                raise ValueError("its first frame is not an agent's hello")
+            if self.agent is not None:
+                self._drop(self.agent)
+            peer.agent = True
+            self.agent = peer
+            self._replay(peer)
+            return
+        op = header.get("op")
+        if op == "spawn":
+            self._spawn(header)
+        elif op == "signal":
+            self._signal(header)
+        elif op == "forget":
+            self._forget(header.get("marks") or ())
+        elif op == "list":
+            self._replay(peer)
+        elif op == "upgrade":
+            self._upgrade()
+        elif op == "quit" and not self._busy():
+            self.ending = True
+
+    def _forget(self, marks: Sequence[str]) -> None:
+        # A living one is not forgotten, whatever the agent believes.
+        over = [mark for mark in marks if self.marks.get(mark, {}).get("k") in ("ended", "failed", "lost")]
+        try:
+            self.journal.forget(over)
+        except OSError as error:
+            self._unwritten = True
+            _log(f"cannot write {self.home.keeper_journal}: {error.strerror}")
+
+    def _replay(self, peer: Connection) -> None:
+        for mark, said in self.marks.items():
+            peer.todo.append((mark, "started" if said["k"] == "started" else "end", True))
+        peer.todo.append(("", "", True))
+
+    def _report(self, mark: str, kind: str, replay: bool = False) -> None:
+        if self.agent is not None:
+            self.agent.todo.append((mark, kind, replay))
+            self._flush(self.agent)
+
+    def _flush(self, peer: Connection) -> None:
+        """Send what the peer takes now, and watch for it to take more."""
+        if peer.sock.fileno() < 0:
+            return
+        try:
+            while peer.out or peer.todo:
+                while peer.todo and len(peer.out) < _AHEAD:
+                    peer.out += self._message(*peer.todo.popleft())
+                if peer.out:
+                    del peer.out[: peer.sock.send(peer.out)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._drop(peer)
+            return
+        events = _WRITE if peer.out else 0
+        if len(peer.todo) < _BEHIND:
+            events |= _READ
+        if events != peer.events:
+            peer.events = events
+            key = self.selector.get_key(peer.sock)
+            self.selector.modify(peer.sock, events, key.data)
+
+    def _message(self, mark: str, kind: str, replay: bool) -> bytes:
+        if not mark:
+            return frames.encode({"op": "replayed"})
+        said = self.marks.get(mark)
+        if said is None or (kind == "end" and said["k"] == "started"):
+            return b""
+        return frames.encode(_as_message(said, kind, replay))
+
+    # -- upgrade ---------------------------------------------------------------
+
+    def _upgrade(self) -> None:
+        """Become the newest code: same process, so its children stay its children."""
+        with contextlib.suppress(OSError):
+            self.journal.compact()
+        adopted = {mark: child.fd for mark, child in self.adopted.items() if child.fd is not None}
+        listener = self.listener.fileno()
+        state = {"lock": self.lock, "listener": listener, "soft": self.limit.soft, "adopted": adopted}
+        path = os.path.join(self.home.keeper_dir, "carry")
+        carry = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        passed = [self.lock, listener, carry, *adopted.values()]
+        # Between exec and its handlers a signal would meet its default action.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            os.unlink(path)
+            os.write(carry, json.dumps(state).encode())
+            for fd in passed:
+                os.set_inheritable(fd, True)
+            argv = [sys.executable, "-P", "-m", "vigie.keeper", self.home.root, "--carry", str(carry)]
+            os.execv(sys.executable, argv)
+        except OSError as error:
+            _log(f"cannot upgrade by {sys.executable}: {error.strerror}; the old code goes on")
+            for fd in passed:
+                os.set_inheritable(fd, False)
+            os.close(carry)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _as_message(said: dict[str, object], kind: str, replay: bool) -> dict[str, object]:
+    """Give the frame that tells what an entry of the journal says."""
+    message: dict[str, object] = {"op": kind, "mark": said["mark"]}
+    if replay:
+        message["replay"] = True
+    if kind == "started":
+        message |= {"pid": said["pid"], "start_ticks": said["ticks"], "at": said["at"], "mono": said["mono"]}
+        return message
+    message["op"] = said["k"]
+    if said["k"] == "ended":
+        message |= {key: said[key] for key in ("pid", "exit_code", "signal", "core", "known", "cpu", "peak_rss")}
+        message |= {"at": said["ended_at"], "mono": said["ended_mono"], "start_ticks": said["ticks"]}
+        message |= {"started_at": said["at"], "started_mono": said["mono"]}
+    elif said["k"] == "failed":
+        message |= {key: said[key] for key in ("errno", "error", "message", "what")}
+    return message
+
+
+def _find_begun(mark: str) -> Identity | None:
+    """Find the process of a ``begin`` whose keeper died before it could write ``started``.
+
+    Between vfork and exec a child still looks like that keeper; such a twin of
+    ours is waited for, at most a second, because it will carry the mark then.
+    """
+    deadline = time.monotonic() + 1
+    while True:
+        found = procs.find_mark(mark)
+        if found is not None or time.monotonic() > deadline or not procs.twins(os.getpid()):
+            return found
+        time.sleep(0.005)
+
+
+def _same_user(sock: socket.socket) -> bool:
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True  # the directory is 0700
+    size = struct.calcsize("3i")
+    uid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1]
+    return uid in (os.geteuid(), 0)
+
+
+def _take_lock(path: str) -> int | None:
+    """Take the home's lock and write our number in it; None if a keeper holds it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    os.ftruncate(fd, 0)
+    os.write(fd, b"%d\n" % os.getpid())
+    return fd
+
+
+def _carried(fd: int) -> dict[str, Any]:
+    """Read what the code before the exec handed on."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    with open(fd, "rb") as file:
+        state: dict[str, Any] = json.loads(file.read())
+    os.set_inheritable(state["lock"], False)
+    os.set_inheritable(state["listener"], False)
+    return state
+
+
+def main(argv: list[str]) -> int:
+    """Run a keeper for the home ``argv[0]`` until it has nothing to do.
+
+    Gives 0, at once where the home has a keeper already, and 2 on wrong usage.
+    """
+    if not argv or (len(argv) > 1 and (len(argv) != 3 or argv[1] != "--carry")):
+        sys.stderr.write("usage: python -m vigie.keeper HOME\n")
+        return 2
+    home = Home(argv[0])
+    os.umask(0o077)
+    os.makedirs(home.keeper_dir, mode=0o700, exist_ok=True)
+    if len(argv) == 3:
+        state = _carried(int(argv[2]))
+        listener = socket.socket(fileno=state["listener"])
+        lock: int | None = state["lock"]
+    else:
+        state = {}
+        lock = _take_lock(home.keeper_lock)
+        if lock is None:
+            return 0
+        listener = bind_unix(home.keeper_socket)
+    os.chdir("/")
+    with contextlib.suppress(PermissionError):
+        os.setsid()
+    pidfd.set_subreaper()
+    limit = FileLimit(state.get("soft"))
+    assert lock is not None
+    Keeper(home, lock, listener, limit, state.get("adopted")).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
