@@ -253,7 +253,7 @@ def retry_delay(policy: Policy, tries: int, chance: float) -> int:
     >>> retry_delay(Policy(backoff=1_000_000, jitter=0.0), 3, 0.5)
     4000000
     """
-    base = min(policy.backoff * 2 ** min(tries - 1, 32), policy.backoff_max)
+    base: int = min(policy.backoff << min(tries - 1, 32), policy.backoff_max)
     return max(0, round(base * (1 + policy.jitter * (2 * chance - 1))))
 
 

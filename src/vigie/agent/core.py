@@ -69,6 +69,8 @@ class Core:
     effects: list[tuple[Callable[..., Any], tuple[Any, ...]]] = field(default_factory=list)
     #: Set by dispatch: gives the slot of an attempt back.
     release: Callable[[int, int], None] = lambda job, attempt: None
+    #: Set by main: takes an assigned job back from its worker, else ends it.
+    take_back: Callable[[int, int], None] = lambda job, attempt: None
     #: Set by the timers: look again when the next blocked job is due.
     rearm: Callable[[], None] = lambda: None
 
@@ -192,9 +194,6 @@ class Core:
 
     def _take_back(self, row: JobRow, new: lc.State) -> None:
         self.after(self.take_back, row.id, row.attempt)
-
-    #: Set by outcomes: takes an assigned job back from its worker, else ends it.
-    take_back: Callable[[int, int], None] = lambda job, attempt: None
 
     def _freeze(self, row: JobRow, new: lc.State) -> None:
         self.store.run("freeze_attempt", (self.clock.mono(), row.id, row.attempt))

@@ -36,6 +36,9 @@ KNOWN_AFTER = 3
 FIRST_PAGE = 8
 PAGE = 512
 
+#: Variables that count when an interpreter starts.
+AT_START = (b"LD_", b"DYLD_", b"PYTHON")
+
 Ready = tuple[int, int, int, int, int, int, int, str, int]
 
 
@@ -210,7 +213,8 @@ class Dispatch:
     def _ready(self, queue: str, only_now: bool, page: int) -> list[Ready]:
         if only_now and not self.core.store.one("now_waiting", (queue,))[0]:  # type: ignore[index]
             return []
-        return self.core.store.run("ready", (queue, int(only_now), page)).fetchall()
+        rows: list[Ready] = self.core.store.run("ready", (queue, int(only_now), page)).fetchall()
+        return rows
 
     def _claim_rows(self, queue: str, settings: _Settings, rows: list[Ready]) -> int:
         """Claim rows from the front until something is lacking; give how many went."""
@@ -338,14 +342,20 @@ class Dispatch:
     def _digest(self, context: int) -> bytes:
         known = self._digests.get(context)
         if known is None:
-            row = self.core.store.one("context", (context,))
-            known = self._digests[context] = digest(row[3], row[4])  # type: ignore[index]
+            python, env, path = self._starting(context)
+            known = self._digests[context] = digest(python, env, path)
         return known
+
+    def _starting(self, context: int) -> tuple[bytes, bytes, bytes | None]:
+        """Give what makes workers differ: interpreter, variables that count at its start, import path."""
+        _, env, _, python, path = self.core.store.one("context", (context,))  # type: ignore[misc]
+        items = [item for item in (env or b"").split(b"\0") if item.startswith(AT_START)]
+        return python or b"", b"".join(item + b"\0" for item in items), path
 
     def _spawn(self, kind: bytes, context: int, fresh: bool) -> Worker:
         core = self.core
-        python = core.store.one("context", (context,))[3] or b""  # type: ignore[index]
-        core.store.run("add_worker", (kind, python, int(fresh), core.owner[2], core.clock.wall()))
+        python, env, _ = self._starting(context)
+        core.store.run("add_worker", (kind, python, env, int(fresh), core.owner[2], core.clock.wall()))
         worker = Worker(core.store.db.last_insert_rowid(), kind, fresh, idle_since=core.clock.mono())
         self.workers[worker.id] = worker
         core.after(core.hands.spawn_worker, worker.id)
@@ -389,10 +399,10 @@ class Dispatch:
                 self.running[key] = row.queue
                 self.hold(row.queue, key)
                 continue
-            worker = self.workers.get(row.worker)
-            if worker is not None:
-                worker.holding[row.seq] = (row.job, row.n, row.task)
-                worker.next_seq = max(worker.next_seq, row.seq + 1)
-                worker.queue = row.queue
-                self.assigned[key] = (worker, row.seq)
-                self.hold(row.queue, worker.id)
+            holder = self.workers.get(row.worker)
+            if holder is not None:
+                holder.holding[row.seq] = (row.job, row.n, row.task)
+                holder.next_seq = max(holder.next_seq, row.seq + 1)
+                holder.queue = row.queue
+                self.assigned[key] = (holder, row.seq)
+                self.hold(row.queue, holder.id)

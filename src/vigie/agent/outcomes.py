@@ -58,7 +58,6 @@ class Outcomes:
         self.dispatch = dispatch
         #: Set by the timers: (job, attempt, mono µs when it began).
         self.began: Any = lambda job, attempt, mono: None
-        core.take_back = lambda job, attempt: None
 
     # --- commands, from the keeper --------------------------------------------
 
@@ -225,13 +224,6 @@ class Outcomes:
             said = end.error or f"the worker ended before it was ready: {end.said.strip() or 'it said nothing'}"
             error = json.dumps({"type": "worker", "message": said}).encode()
             self._end(row, "spawn", {"finished": self.core.clock.wall(), "error": error}, message=said)
-
-    def taken_back(self, job: int, attempt: int, back: bool, grace: int) -> None:
-        """Hear whether a job told to stop came back from its batch; else its tree ends."""
-        if back:
-            self.never_began(job, attempt)
-        else:
-            self.core.after(self.core.hands.terminate, job, attempt, grace)
 
     def withdraw_from(self, worker: Worker, seq: int) -> None:
         """Take it that a worker did not begin what it holds from ``seq`` on."""

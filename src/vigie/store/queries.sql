@@ -248,11 +248,20 @@ INSERT OR REPLACE INTO cursors (job, reader, position, at) VALUES (?, ?, ?, ?);
 
 -- name: add_worker
 -- A worker about to be spawned.
-INSERT INTO workers (digest, python, fresh, state, boot, created) VALUES (?, ?, ?, 'starting', ?, ?);
+INSERT INTO workers (digest, python, env, fresh, state, boot, created)
+VALUES (?, ?, ?, ?, 'starting', ?, ?);
+
+-- name: worker
+-- How to start a worker.
+SELECT python, env FROM workers WHERE id = ?;
 
 -- name: worker_state
 -- What became of a worker.
 UPDATE workers SET state = ?, pid = coalesce(?, pid), start_ticks = coalesce(?, start_ticks) WHERE id = ?;
+
+-- name: worker_started
+-- The keeper's word that a worker runs.
+UPDATE workers SET pid = ?, start_ticks = ? WHERE id = ?;
 
 -- name: live_workers
 -- Workers that may still live, and what they hold.

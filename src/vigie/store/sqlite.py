@@ -68,7 +68,8 @@ class JobRow(NamedTuple):
 
     def life(self) -> lc.State:
         """Give the state with the fields that exist in it."""
-        return _FROM_ROW[self.state](self)
+        state: lc.State = _FROM_ROW[self.state](self)
+        return state
 
     def policy(self) -> lc.Policy:
         """Give what the task says of retries."""
@@ -202,7 +203,7 @@ class Store:
     def _prepare(self) -> None:
         db = self.db
         db.set_busy_timeout(10_000)
-        mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        mode = db.pragma("journal_mode", "wal")
         if mode != "wal":
             raise StoreError(
                 f"{self.path} is on a file system without write-ahead logging (journal_mode is {mode})",
@@ -236,7 +237,7 @@ class Store:
 
     # --- transactions ---------------------------------------------------------
 
-    def run(self, name: str, bind: Sequence[Any] = ()) -> apsw.Cursor:
+    def run(self, name: str, bind: Sequence[Any] = ()) -> Any:
         """Run a named query."""
         return self.db.execute(self._sql[name], bind)
 
@@ -246,7 +247,8 @@ class Store:
 
     def one(self, name: str, bind: Sequence[Any] = ()) -> Row | None:
         """Give the first row of a named query."""
-        return self.run(name, bind).fetchone()  # type: ignore[no-any-return]
+        row: Row | None = self.run(name, bind).fetchone()
+        return row
 
     def begin(self) -> None:
         """Begin the one writing transaction."""

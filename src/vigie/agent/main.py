@@ -1,0 +1,427 @@
+"""The agent: the per-user process that decides, and the only writer of the store.
+
+Its main loop is asyncio's; each duty is a module of this package, and this one
+connects them. It imports everything at the start, so that an upgrade on disk
+never mixes versions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from vigie import __version__, crash, pidfd, procs
+from vigie.agent.clock import SystemClock, owner
+from vigie.agent.control import Control
+from vigie.agent.core import Core, Who, mark_of
+from vigie.agent.dispatch import Dispatch
+from vigie.agent.keeper_link import KeeperLink
+from vigie.agent.outcomes import Outcomes
+from vigie.agent.recovery import Recovery
+from vigie.agent.sampler import Sampler
+from vigie.agent.server import Peer
+from vigie.agent.staff import Staff
+from vigie.agent.submit import submit
+from vigie.agent.timers import Timers
+from vigie.agent.trees import Trees
+from vigie.agent.upkeep import Upkeep
+from vigie.agent.waits import Waits
+from vigie.agent.watch import Watch
+from vigie.agent.world import World
+from vigie.agent.writer import Writer
+from vigie.config import Home
+from vigie.errors import VigieError
+from vigie.model import public_state
+from vigie.procs import Identity
+from vigie.sockets import bind_unix
+from vigie.store.sqlite import SCHEMA, Store
+
+__all__ = ["Agent", "AlreadyRunning", "main"]
+
+log = logging.getLogger("vigie.agent")
+
+
+class AlreadyRunning(VigieError):
+    """Another agent serves this home."""
+
+
+class Agent:
+    """One agent of one home.
+
+    Parameters
+    ----------
+    home:
+        Its directories exist; its lock is held.
+    loop:
+        The event loop that it runs on.
+    """
+
+    def __init__(self, home: Home, loop: asyncio.AbstractEventLoop) -> None:
+        self.home = home
+        self.loop = loop
+        self.clock = SystemClock()
+        self.started = self.clock.wall()
+        self.store = Store(home.db)
+        self.watch = Watch()
+        self.world = World(home, self.watch)
+        self.core = Core(self.store, self.clock, self.world, owner())
+        self.dispatch = Dispatch(self.core, _cores())
+        self.outcomes = Outcomes(self.core, self.dispatch)
+        self.control = Control(self.core, self.dispatch)
+        self.writer = Writer(self.core, self.dispatch, loop)
+        self.timers = Timers(self.core, self.control, self.writer, loop)
+        self.trees = Trees(loop, self.clock, self._tree_ended)
+        self.waits = Waits(self.store, self.trees, loop)
+        self.staff = Staff(self)
+        self.sampler = Sampler(home, self.clock, loop)
+        self.upkeep = Upkeep(self)
+        self.recovery = Recovery(self)
+        self.keeper = KeeperLink(home, self._keeper_said, self._keeper_lost)
+        self.peers: set[Peer] = set()
+        self.keeper_children = 0
+        self._stopping = asyncio.Event()
+        self._socket_inode = 0
+        self._server: asyncio.Server | None = None
+        self._connect()
+        self.writes: dict[str, Callable[[dict[str, Any], list[bytes], Who], Any]] = self._write_table()
+
+    def _connect(self) -> None:
+        """Tie the duties together."""
+        world, core = self.world, self.core
+        world.core, world.keeper, world.trees = core, self.keeper, self.trees
+        world.on_finished = [self._job_ended]
+        world.on_sent = self._sent
+        world.on_spawn = self.sampler.begin
+        world.spare, world.recall = self.staff.spare, self.staff.recall
+        world.on_deleted = self.sampler.forget
+        core.take_back = self.staff.take_back
+        self.outcomes.began = self.timers.began
+        self.dispatch.wake_at = self.timers.wake_at
+
+    def _write_table(self) -> dict[str, Callable[[dict[str, Any], list[bytes], Who], Any]]:
+        control = self.control
+        return {
+            "submit": self._submit,
+            "stop": lambda request, blobs, who: control.stop(request, who),
+            "suspend": lambda request, blobs, who: control.suspend(request, who),
+            "resume": self._resume,
+            "retry": lambda request, blobs, who: control.retry(request, who),
+            "remove": lambda request, blobs, who: control.remove(request, who),
+            "prune": lambda request, blobs, who: self.upkeep.prune(request.get("older_than"), who),
+            "queue_set": lambda request, blobs, who: control.queue_set(request, who),
+            "queue_pause": lambda request, blobs, who: control.queue_pause(request, who),
+            "queue_resume": lambda request, blobs, who: control.queue_resume(request, who),
+            "cursor": lambda request, blobs, who: control.cursor(request, who),
+        }
+
+    def _submit(self, request: dict[str, Any], blobs: list[bytes], who: Who) -> dict[str, Any]:
+        answer = submit(self.core, request, blobs, who)
+        stdin = (request.get("job") or {}).get("stdin")
+        if stdin is not None and not answer["existing"]:
+            # Before the acknowledgement: the input belongs to the job from here on.
+            self.world.stdin_of(answer["ids"][0], stdin)
+        return answer
+
+    def _resume(self, request: dict[str, Any], blobs: list[bytes], who: Who) -> dict[str, Any]:
+        answer = self.control.resume(request, who)
+        for job in request["ids"]:
+            row = self.store.job(int(job))
+            if row is not None:
+                self.core.after(self.timers.began, row.id, row.attempt, self.clock.mono())
+        return answer
+
+    # --- life -----------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Recover, serve, and stop when asked."""
+        self.store.forget_cached()
+        self.core.reload()
+        self.loop.add_signal_handler(signal.SIGTERM, self.stop)
+        self.loop.add_signal_handler(signal.SIGINT, self.stop)
+        self.loop.add_signal_handler(signal.SIGCHLD, self.watch.reap)
+        self.loop.set_exception_handler(_log_exception)
+        pidfd.set_subreaper()
+        self.writer.post(self.core.log, "agent-started")
+        self.recovery.prepare()
+        await self._listen()
+        await self.keeper.connect()
+        self.upkeep.start()
+        guard = self.loop.create_task(self._guard_socket())
+        await self._stopping.wait()
+        guard.cancel()
+        self._close()
+
+    async def _listen(self) -> None:
+        sock = bind_unix(self.home.socket)
+        self._server = await self.loop.create_unix_server(lambda: Peer(self), sock=sock, backlog=512)
+        self._socket_inode = os.stat(self.home.socket).st_ino
+
+    async def _guard_socket(self) -> None:
+        """Make the socket again if somebody deleted it."""
+        while True:
+            await asyncio.sleep(2.0)
+            try:
+                there = os.stat(self.home.socket).st_ino == self._socket_inode
+            except OSError:
+                there = False
+            if not there and os.path.isdir(self.home.root):
+                log.warning("the socket file had gone; making it again")
+                if self._server is not None:
+                    self._server.close()
+                await self._listen()
+
+    def stop(self) -> None:
+        """End the agent; what runs goes on."""
+        self._stopping.set()
+
+    def _close(self) -> None:
+        self.writer.post(self.core.log, "agent-stopped")
+        self.writer.flush()
+        if self._server is not None:
+            self._server.close()
+        for peer in list(self.peers):
+            peer.transport.close()
+        self.upkeep.stop()
+        self.keeper.close()
+        self.sampler.close()
+        self.store.checkpoint()
+        self.store.close()
+        try:
+            if os.stat(self.home.socket).st_ino == self._socket_inode:
+                os.unlink(self.home.socket)
+        except OSError:
+            return
+
+    # --- the keeper's words ---------------------------------------------------
+
+    def _keeper_lost(self) -> None:
+        """The keeper died: its orphans are ours, and a new one will read its journal."""
+        self.dispatch.open = False
+
+    def _keeper_said(self, said: dict[str, Any]) -> None:
+        op = said.get("op")
+        if op == "replayed":
+            self._replayed()
+            return
+        if "mark" not in said:
+            return
+        mark = str(said["mark"])
+        if said.get("replay") or op == "lost":
+            self.recovery.heard(said)
+        if op == "started":
+            self.watch.follow(mark, said["pid"], said["start_ticks"])
+        elif op in ("ended", "lost") and said.get("exit_code") is None and said.get("signal") is None:
+            # It may be that we know what the keeper cannot.
+            known = self.watch.learn(mark)
+            if known is not None:
+                said = {"at": self.clock.wall(), "mono": self.clock.mono(), **said, **known, "op": "ended"}
+                op = "ended"
+        name, _, number = mark.partition(".")
+        if name == "w":
+            self._worker_said(int(number), str(op), said)
+        elif name.isdigit():
+            self._command_said(int(name), int(number), str(op), said)
+        if op == "started":
+            self.world.began(mark)
+
+    def _worker_said(self, worker: int, op: str, said: dict[str, Any]) -> None:
+        if op == "started":
+            if not said.get("replay"):
+                self.writer.post(self.store.run, "worker_started", (said["pid"], said["start_ticks"], worker))
+        elif worker in self.dispatch.workers:
+            self.staff.gone(worker, said)
+        else:
+            self.world.forget([f"w.{worker}"])
+
+    def _command_said(self, job: int, attempt: int, op: str, said: dict[str, Any]) -> None:
+        outcomes, post = self.outcomes, self.writer.post
+        if op == "started":
+            post(outcomes.started, job, attempt, said)
+        elif op == "ended":
+            self.trees.nudge((job, attempt))
+            post(outcomes.ended, job, attempt, said)
+        elif op == "failed":
+            post(outcomes.failed, job, attempt, said)
+        elif op == "lost":
+            post(outcomes.lost, job, attempt, "it ended while neither agent nor keeper lived")
+
+    def _replayed(self) -> None:
+        crash.point("agent-replayed")
+        hello = self.keeper.hello
+        if hello.get("version") != __version__:
+            self.keeper.send({"op": "upgrade"})
+        first = not self.dispatch.open
+        self.writer.post(self._decide_rest, first)
+
+    def _decide_rest(self, first: bool) -> None:
+        if first:
+            self.core.after(self.recovery.replayed)
+            for row in self.store.open_attempts():
+                self.core.after(self.recovery.resume_sampling, row)
+                self.core.after(self.recovery.rearm, row)
+
+    def follow_orphan(self, job: int, attempt: int, identity: Identity) -> None:
+        """Watch a process that no keeper knows, by our own pidfd, to its end."""
+        mark = mark_of(job, attempt)
+        self.watch.follow(mark, identity.pid, identity.start_ticks)
+        fd = procs.open_pidfd(identity)
+        if fd is None:
+            self.writer.post(self.outcomes.lost, job, attempt, "it ended while neither agent nor keeper lived")
+            return
+
+        def ended() -> None:
+            self.loop.remove_reader(fd)
+            os.close(fd)
+            known = self.watch.learn(mark)
+            said = {**(known or {}), "at": self.clock.wall(), "mono": self.clock.mono()}
+            self.writer.post(self.outcomes.ended, job, attempt, said)
+
+        self.loop.add_reader(fd, ended)
+
+    # --- small ties -----------------------------------------------------------
+
+    def _sent(self, jobs: Any) -> None:
+        self.staff.watch_batches()
+        if len(jobs) == 1:
+            row = self.store.job(jobs[0][1])
+            # Only a timeout needs the clock before the outcome comes.
+            if row is not None and row.timeout is not None:
+                self.writer.post(self.outcomes.sent, jobs)
+
+    def _job_ended(self, job: int) -> None:
+        row = self.store.job(job)
+        if row is not None:
+            self.timers.forget(job, row.attempt)
+        self.sampler.end(job)
+        self.waits.hear(job)
+
+    def _tree_ended(self, job: int) -> None:
+        self.waits.hear(job)
+
+    def hurry(self, ids: list[int]) -> None:
+        """A second, impatient stop: the grace is over."""
+        for job in ids:
+            row = self.store.job(job)
+            if row is not None and row.ending == "stop":
+                self.world.terminate(job, row.attempt, 0)
+
+    def state_of(self, job: int) -> str | None:
+        """Give the public state of a job."""
+        row = self.store.one("states", (job,))
+        return None if row is None else public_state(row[0])
+
+    def why_waits(self, job: int) -> dict[str, Any] | None:
+        """Say what a queued job waits for, for the message of a submit."""
+        row = self.store.job(job)
+        if row is None:
+            return None
+        settings = self.dispatch.settings(row.queue)
+        busy = [r[0] for r in self.store.run("busy", (row.queue,))]
+        return {
+            "queue": row.queue,
+            "slots": settings.slots,
+            "used": self.dispatch.used(row.queue),
+            "busy": busy,
+            "paused": settings.paused,
+            "rate": settings.rate,
+        }
+
+    def status(self) -> dict[str, Any]:
+        """Say how the agent is."""
+        counts = {public_state(state): n for state, n in self.store.run("counts")}
+        pid = os.getpid()
+        keeper = self.keeper.hello
+        return {
+            "pid": pid,
+            "version": __version__,
+            "started": self.started,
+            "home": self.home.root,
+            "rss": procs.rss(pid),
+            "anonymous": procs.anonymous(pid),
+            "commits": self.writer.commits,
+            "broken": self.writer.broken,
+            "jobs": {name: counts.get(name, 0) for name in ("running", "queued", "blocked", "suspended")},
+            "workers": [
+                {"id": w.id, "ready": w.ready, "holding": len(w.holding), "queue": w.queue}
+                for w in self.dispatch.workers.values()
+            ],
+            "keeper": {"pid": keeper.get("pid"), "version": keeper.get("version"), "connected": self.keeper.connected},
+            "store": {"path": self.home.db, "size": _size(self.home.db), "schema": SCHEMA},
+        }
+
+
+def _cores() -> int:
+    """Give the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
+
+
+def _log_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    log.error("in the loop: %s", context.get("message"), exc_info=context.get("exception"))
+
+
+def take_lock(home: Home) -> int:
+    """Take ``agent.lock`` for this process.
+
+    Raises
+    ------
+    AlreadyRunning
+        When another agent has it; the message names its pid.
+    """
+    fd = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(fd, 32, 0).decode().strip() or "unknown"
+        os.close(fd)
+        raise AlreadyRunning(f"an agent serves {home.root} already: pid {pid}", "vigie agent status") from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the agent of the home named on the command line (``python -m vigie.agent HOME``)."""
+    args = sys.argv[1:] if argv is None else argv
+    os.umask(0o077)
+    home = Home(args[0] if args else None)
+    logging.basicConfig(
+        level=logging.DEBUG if os.environ.get("VIGIE_DEBUG") else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    try:
+        home.create()
+        lock = take_lock(home)
+    except VigieError as error:
+        print(f"vigie agent: {error.message}", file=sys.stderr)
+        return error.code
+    os.chdir("/")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(Agent(home, loop).run())
+    except VigieError as error:
+        log.error("%s", error.message)
+        print(f"vigie agent: {error.message}", file=sys.stderr)
+        return error.code
+    finally:
+        loop.close()
+        os.close(lock)
+    return 0

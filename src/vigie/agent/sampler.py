@@ -1,0 +1,184 @@
+"""The duty of watching output grow: the index of a command's streams, and their limit.
+
+Commands write straight into files, so nothing passes through us; we look at the
+lengths, at most every 20 ms while they grow and ever more rarely while they do
+not. Between two samples the order of the streams is unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import logging
+import os
+from dataclasses import dataclass
+
+import apsw
+
+from vigie.config import Home
+from vigie.ports import Clock
+
+__all__ = ["Sampler"]
+
+log = logging.getLogger("vigie.agent")
+
+FASTEST = 0.02
+SLOWEST = 0.25
+#: Rows wait at most this long (s) for their commit; it is not a durable one.
+COMMIT = 0.5
+_KEEP_SIZE, _PUNCH = 1, 2
+
+
+@dataclass
+class _Output:
+    job: int
+    attempt: int
+    paths: tuple[str, str]
+    most: int
+    lengths: tuple[int, int] = (0, 0)
+    gaps: tuple[int, int] = (0, 0)
+    pause: float = FASTEST
+    next_at: float = 0.0
+
+
+class Sampler:
+    """Samples the output of running commands into ``samples.db``."""
+
+    def __init__(self, home: Home, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        self.home = home
+        self.clock = clock
+        self.loop = loop
+        self.db = apsw.Connection(home.samples)
+        self.db.set_busy_timeout(2_000)
+        self.db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
+        with open(os.path.join(os.path.dirname(__file__), "..", "store", "samples.sql"), encoding="utf-8") as file:
+            self.db.execute(file.read())
+        self._outputs: dict[int, _Output] = {}
+        self._rows: list[tuple[int, int, int, int, int]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._commit: asyncio.TimerHandle | None = None
+
+    def begin(self, job: int, attempt: int, most: int) -> None:
+        """Watch the output of an attempt that goes to the keeper now."""
+        file = self.home.job_file
+        paths = (file(job, "out", attempt), file(job, "err", attempt))
+        self._outputs[job] = _Output(job, attempt, paths, most, next_at=self.loop.time() + FASTEST)
+        self._arm()
+
+    def end(self, job: int) -> None:
+        """Take the last sample of a job; empty files are not kept."""
+        output = self._outputs.pop(job, None)
+        if output is None:
+            return
+        self._look(output)
+        for path, length in zip(output.paths, output.lengths, strict=True):
+            if not length:
+                _remove_empty(path)
+        if not any(output.lengths):
+            try:
+                os.rmdir(self.home.job_dir(job))
+            except OSError:
+                return
+
+    def _arm(self) -> None:
+        if self._timer is None and self._outputs:
+            first = min(output.next_at for output in self._outputs.values())
+            self._timer = self.loop.call_at(max(first, self.loop.time() + 0.005), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self.loop.time()
+        for output in self._outputs.values():
+            if output.next_at <= now + 0.002:
+                grown = self._look(output)
+                output.pause = FASTEST if grown else min(output.pause * 1.5, SLOWEST)
+                output.next_at = now + output.pause
+        self._arm()
+
+    def _look(self, output: _Output) -> bool:
+        lengths = (_length(output.paths[0]), _length(output.paths[1]))
+        if lengths == output.lengths:
+            return False
+        output.lengths = lengths
+        self._rows.append((output.job, output.attempt, self.clock.wall(), *lengths))
+        if self._commit is None:
+            self._commit = self.loop.call_later(COMMIT, self.flush)
+        if max(lengths) > output.most:
+            self._limit(output)
+        return True
+
+    def flush(self) -> None:
+        """Write the samples taken so far."""
+        if self._commit is not None:
+            self._commit.cancel()
+            self._commit = None
+        rows, self._rows = self._rows, []
+        if not rows:
+            return
+        try:
+            with self.db:
+                self.db.executemany("INSERT OR REPLACE INTO lengths VALUES (?, ?, ?, ?, ?)", rows)
+        except apsw.Error as error:
+            log.warning("samples not written: %s", error)
+
+    def forget(self, job: int) -> None:
+        """Delete the samples of a removed job."""
+        try:
+            self.db.execute("DELETE FROM lengths WHERE job = ?", (job,))
+        except apsw.Error as error:
+            log.warning("samples of job %d not deleted: %s", job, error)
+
+    def close(self) -> None:
+        """Write what is left and close."""
+        self.flush()
+        self.db.close()
+
+    # --- the limit ------------------------------------------------------------
+
+    def _limit(self, output: _Output) -> None:
+        """Release the middle of a stream that is over its limit: head and tail stay."""
+        half = max(4096, output.most // 2 // 4096 * 4096)
+        gaps = list(output.gaps)
+        for i, (path, length) in enumerate(zip(output.paths, output.lengths, strict=True)):
+            end = (length - half) // 4096 * 4096
+            # Not for every few bytes: in steps of an eighth of the limit.
+            if length > output.most and end - max(half, gaps[i]) >= output.most // 8 and _punch(path, half, end):
+                gaps[i] = end
+                with open(path + ".gap.part", "w", encoding="ascii") as file:
+                    json.dump({"from": half, "to": end}, file)
+                os.replace(path + ".gap.part", path + ".gap")
+        output.gaps = (gaps[0], gaps[1])
+
+
+def _length(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _remove_empty(path: str) -> None:
+    try:
+        if os.stat(path).st_size == 0:
+            os.unlink(path)
+    except OSError:
+        return
+
+
+def _punch(path: str, start: int, end: int) -> bool:
+    """Release the blocks of a file between two offsets; its length stays."""
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        fallocate = libc.fallocate
+    except (OSError, AttributeError):
+        return False
+    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    try:
+        fd = os.open(path, os.O_WRONLY)
+    except OSError:
+        return False
+    try:
+        return bool(fallocate(fd, _KEEP_SIZE | _PUNCH, start, end - start) == 0)
+    finally:
+        os.close(fd)

@@ -1,0 +1,216 @@
+"""The duty of listening: clients ask, workers report.
+
+Requests that write go through the writer, and a repeat with the same request id
+gets the answer of the first time. ``wait`` and ``stop`` are answered when it is
+time; a client that is slow to read costs only its own connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from vigie import __version__, frames
+from vigie.agent.core import Who
+from vigie.errors import UsageError, VigieError
+
+if TYPE_CHECKING:
+    from vigie.agent.main import Agent
+
+__all__ = ["Peer", "peer_uid"]
+
+log = logging.getLogger("vigie.agent")
+
+#: A client that lets this much (bytes) pile up unread is cut off.
+UNREAD = 256 << 20
+
+
+def peer_uid(sock: socket.socket) -> tuple[int | None, int | None]:
+    """Give (uid, pid) of the other side of a unix socket."""
+    if hasattr(socket, "SO_PEERCRED"):
+        pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return uid, pid
+    if hasattr(sock, "getpeereid"):
+        return sock.getpeereid()[0], None
+    return None, None
+
+
+class Peer(asyncio.Protocol):
+    """One connection, of a client or of a worker."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self.transport: asyncio.Transport
+        self.worker: int | None = None
+        self.who = Who()
+        self._decoder = frames.Decoder()
+        self._greeted = False
+
+    # --- asyncio's side -------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let nobody in but the owner."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.set_write_buffer_limits(high=UNREAD)
+        uid, pid = peer_uid(transport.get_extra_info("socket"))
+        if uid is not None and uid != os.geteuid():
+            log.warning("refused a connection of uid %s (pid %s)", uid, pid)
+            transport.abort()
+            return
+        self.who = Who(uid=uid, pid=pid)
+        self.agent.peers.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the peer; a worker finishes what it runs and comes back."""
+        self.agent.peers.discard(self)
+        self.agent.waits.forget(self)
+        if self.worker is not None:
+            self.agent.staff.detached(self.worker, self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take each whole frame."""
+        try:
+            for header, blobs in self._decoder.feed(data):
+                self._frame(header, blobs)
+        except (frames.FrameError, KeyError, TypeError, ValueError) as error:
+            log.warning("a peer broke the protocol: %s: %s", type(error).__name__, error)
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        """Cut off a peer that does not read."""
+        log.warning("cut off pid %s, which does not read its answers", self.who.pid)
+        self.transport.abort()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, unless the peer has gone."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    # --- frames ---------------------------------------------------------------
+
+    def _frame(self, header: dict[str, Any], blobs: list[bytes]) -> None:
+        if not self._greeted:
+            self._greet(header)
+        elif self.worker is not None:
+            self.agent.staff.heard(self.worker, header, blobs)
+        else:
+            self._request(header, blobs)
+
+    def _greet(self, header: dict[str, Any]) -> None:
+        if "vigie" not in header:
+            raise frames.FrameError("the first frame is no hello")
+        self._greeted = True
+        hello = {"vigie": frames.PROTOCOL, "role": "agent", "version": __version__, "pid": os.getpid()}
+        self.write(frames.encode(hello))
+        if header.get("role") == "worker":
+            self.worker = int(header["worker"])
+            self.agent.staff.attached(self.worker, self, header)
+        else:
+            self.who = Who(self.who.uid, self.who.pid, header.get("program"), header.get("terminal"))
+
+    def _request(self, header: dict[str, Any], blobs: list[bytes]) -> None:
+        number = header.get("id")
+        op = header.get("op")
+        answer = _Answer(self, number)
+        direct = _DIRECT.get(str(op))
+        work = self.agent.writes.get(str(op))
+        if direct is not None:
+            try:
+                direct(self, header, answer)
+            except VigieError as error:
+                answer(None, error)
+        elif work is not None:
+            self._write_request(str(op), work, header, blobs, answer)
+        else:
+            answer(None, UsageError(f"this agent ({__version__}) does not know {op!r}", "vigie agent restart"))
+
+    def _write_request(
+        self, op: str, work: Callable[..., Any], header: dict[str, Any], blobs: list[bytes], answer: _Answer
+    ) -> None:
+        rid = bytes.fromhex(header["rid"]) if header.get("rid") else None
+        store, clock = self.agent.store, self.agent.clock
+        who = self.who
+
+        def once() -> Any:
+            if rid is not None:
+                before = store.one("remembered", (rid,))
+                if before is not None:
+                    return json.loads(before[0])
+            value = work(header, blobs, who)
+            if rid is not None:
+                store.run("remember", (rid, clock.wall(), json.dumps(value)))
+            return value
+
+        def done(value: Any, error: VigieError | None) -> None:
+            finish = _AFTER.get(op)
+            if error is not None or finish is None:
+                answer(value, error)
+            else:
+                finish(self, header, value, answer)
+
+        self.agent.writer.post(once, answer=done, rows=int(header.get("count", 1)))
+
+    # --- answers that need a look, or time ------------------------------------
+
+    def _submitted(self, header: dict[str, Any], value: dict[str, Any], answer: _Answer) -> None:
+        ids = value["ids"]
+        states = [self.agent.state_of(ids[0])]
+        waits = self.agent.why_waits(ids[0]) if states == ["queued"] else None
+        answer({**value, "states": states, "waits": waits}, None)
+
+    def _stopping(self, header: dict[str, Any], value: dict[str, Any], answer: _Answer) -> None:
+        ids = [int(job) for job in header["ids"]]
+        if header.get("grace") == 0:
+            self.agent.hurry(ids)
+        self.agent.waits.until_gone(self, ids, answer)
+
+    def _wait(self, header: dict[str, Any], answer: _Answer) -> None:
+        timeout = header.get("timeout")
+        ids = [int(job) for job in header["ids"]]
+        self.agent.waits.until_ended(
+            self, ids, bool(header.get("any")), timeout, bool(header.get("results")), answer
+        )
+
+    def _status(self, header: dict[str, Any], answer: _Answer) -> None:
+        answer(self.agent.status(), None)
+
+    def _backup(self, header: dict[str, Any], answer: _Answer) -> None:
+        path, size = self.agent.upkeep.backup(header.get("path"))
+        answer({"path": path, "size": size}, None)
+
+    def _shutdown(self, header: dict[str, Any], answer: _Answer) -> None:
+        answer({}, None)
+        self.agent.stop()
+
+
+class _Answer:
+    """Answers one request."""
+
+    def __init__(self, peer: Peer, number: Any) -> None:
+        self.peer = peer
+        self.number = number
+
+    def __call__(self, value: Any, error: VigieError | None, blobs: list[bytes] | None = None) -> None:
+        if error is not None:
+            self.peer.write(frames.encode({"re": self.number, "error": error.to_wire()}))
+        else:
+            self.peer.write(frames.encode({"re": self.number, **(value or {})}, blobs or ()))
+
+
+_DIRECT: dict[str, Callable[[Peer, dict[str, Any], _Answer], None]] = {
+    "wait": Peer._wait,
+    "status": Peer._status,
+    "backup": Peer._backup,
+    "shutdown": Peer._shutdown,
+}
+_AFTER: dict[str, Callable[[Peer, dict[str, Any], Any, _Answer], None]] = {
+    "submit": Peer._submitted,
+    "stop": Peer._stopping,
+}

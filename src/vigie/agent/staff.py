@@ -1,0 +1,169 @@
+"""The duty of knowing the workers: hello, reports, leaving, death."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from vigie import frames
+from vigie.agent.dispatch import Worker
+from vigie.agent.worker_link import WorkerLink
+
+if TYPE_CHECKING:
+    from vigie.agent.main import Agent
+
+__all__ = ["Staff"]
+
+log = logging.getLogger("vigie.agent")
+
+#: How often the pages are looked at while a batch is out (s): a job of a batch
+#: that runs for longer is shown as running, and its timeout counts.
+LOOK = 0.05
+#: A worker without work is let go after this (µs).
+IDLE = 300_000_000
+
+
+class Staff:
+    """Turns what workers say, and what their files tell, into posted work."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self._look: asyncio.TimerHandle | None = None
+        self._seen: dict[int, int] = {}
+
+    def attached(self, worker: int, peer: Any, hello: dict[str, Any]) -> None:
+        """A worker said hello, for the first time or again."""
+        agent = self.agent
+        known = agent.dispatch.workers.get(worker)
+        if known is None or known.leaving:
+            peer.write(frames.encode({"op": "quit"}))
+            return
+        link = agent.world.link(worker)
+        link.attached(peer)
+        agent.writer.post(self._ready, known, link, hello)
+
+    def _ready(self, worker: Worker, link: WorkerLink, hello: dict[str, Any]) -> None:
+        agent = self.agent
+        if not worker.ready:
+            agent.store.run("worker_state", ("ready", hello.get("pid"), None, worker.id))
+        if link.ended() or link.started():
+            # It is back: what its files tell comes first.
+            agent.outcomes.done(worker.id, link.outcomes())
+            agent.outcomes.withdraw_from(worker, link.started() + 1)
+            worker.next_seq = max(worker.next_seq, link.started() + 1)
+        agent.dispatch.worker_ready(worker)
+
+    def detached(self, worker: int, peer: Any) -> None:
+        """A worker's connection broke: it comes back, or the keeper tells of its end."""
+        link = self.agent.world.links.get(worker)
+        known = self.agent.dispatch.workers.get(worker)
+        if link is not None and link.peer is peer:
+            link.detached()
+            if known is not None:
+                known.ready = False
+
+    def heard(self, worker: int, header: dict[str, Any], blobs: list[bytes]) -> None:
+        """Take a report of a worker."""
+        op = header.get("op")
+        agent = self.agent
+        if op == "done":
+            outcomes = [(outcome, blobs) for outcome in header["outcomes"]]
+            agent.writer.post(agent.outcomes.done, worker, outcomes, rows=len(outcomes))
+        elif op == "leave":
+            agent.writer.post(self._leaves, worker, int(header["from"]), str(header.get("reason")))
+        elif op == "held":
+            agent.writer.post(self._held, worker, int(header["seq"]))
+
+    def _leaves(self, worker: int, seq: int, reason: str) -> None:
+        known = self.agent.dispatch.workers.get(worker)
+        if known is not None:
+            known.leaving = True
+            self.agent.outcomes.withdraw_from(known, seq)
+            log.info("worker %d leaves (%s)", worker, reason)
+
+    def _held(self, worker: int, seq: int) -> None:
+        """A worker found its limit lowered: these jobs did not begin."""
+        known = self.agent.dispatch.workers.get(worker)
+        if known is not None and seq in known.holding:
+            job, attempt, _ = known.holding[seq]
+            self.agent.outcomes.never_began(job, attempt)
+
+    def gone(self, worker: int, said: dict[str, Any]) -> None:
+        """The keeper, or our own eyes, tell that a worker's process is gone."""
+        link = self.agent.world.link(worker)
+        known = said.get("exit_code") is not None or said.get("signal") is not None
+        end = link.autopsy(said.get("exit_code"), said.get("signal"), known, said.get("message"))
+        self.agent.writer.post(self._gone, worker, end)
+
+    def _gone(self, worker: int, end: Any) -> None:
+        self.agent.outcomes.worker_gone(worker, end)
+        self.agent.core.after(self._clear, worker)
+
+    def _clear(self, worker: int) -> None:
+        self._seen.pop(worker, None)
+        link = self.agent.world.links.pop(worker, None)
+        if link is not None:
+            link.clear()
+
+    # --- looking at pages -----------------------------------------------------
+
+    def watch_batches(self) -> None:
+        """Look at the pages soon, as long as a batch is out."""
+        if self._look is None:
+            self._look = self.agent.loop.call_later(LOOK, self._look_now)
+
+    def _look_now(self) -> None:
+        self._look = None
+        busy = False
+        for worker in self.agent.dispatch.workers.values():
+            if not worker.holding or worker.fresh:
+                continue
+            link = self.agent.world.links.get(worker.id)
+            if link is None:
+                continue
+            busy = True
+            started = link.started()
+            # Seen in two looks in a row and not ended: it runs for longer than a look.
+            if started > link.ended() and self._seen.get(worker.id) == started:
+                self.agent.writer.post(self.agent.outcomes.begun, worker.id, started)
+            self._seen[worker.id] = started
+        if busy:
+            self.watch_batches()
+
+    def retire_idle(self) -> None:
+        """Let workers go that have had nothing to do for long."""
+        dispatch = self.agent.dispatch
+        for worker in dispatch.idle_workers(self.agent.clock.mono() - IDLE):
+            dispatch.retire(worker)
+
+    def take_back(self, job: int, attempt: int) -> None:
+        """Take a job that was told to stop back from its batch, or end its tree."""
+        row = self.agent.store.job(job)
+        if row is not None:
+            self.agent.world.terminate(job, attempt, row.grace)
+
+    def recall(self, job: int, attempt: int) -> bool:
+        """Take a job back if its worker has not begun it; True also if it has just ended."""
+        agent = self.agent
+        place = agent.dispatch.assigned.get((job, attempt))
+        if place is None:
+            return False
+        worker, seq = place
+        link = agent.world.link(worker.id)
+        if link.ended() >= seq:
+            return True
+        if not link.take_back(seq):
+            return False
+        agent.writer.post(agent.outcomes.withdraw_from, worker, seq)
+        return True
+
+    def spare(self, job: int, attempt: int) -> None:
+        """Take back what a worker holds behind a job that is about to be ended or frozen."""
+        place = self.agent.dispatch.assigned.get((job, attempt))
+        if place is None:
+            return
+        worker, seq = place
+        worker.fresh = True  # nothing more for this one
+        if any(other > seq for other in worker.holding) and self.agent.world.take_back(worker.id, seq + 1):
+            self.agent.writer.post(self.agent.outcomes.withdraw_from, worker, seq + 1)

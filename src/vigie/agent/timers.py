@@ -1,0 +1,94 @@
+"""The duty of watching clocks: timeouts, delayed starts, rates."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from vigie.agent.control import Control
+from vigie.agent.core import Core
+from vigie.agent.writer import Writer
+
+__all__ = ["Timers"]
+
+#: The wall clock may be set: never sleep longer than this (s) towards an instant of it.
+LONGEST = 15.0
+
+
+class Timers:
+    """Turns instants into posted work.
+
+    A timeout counts running time on the monotonic clock, without suspensions. A
+    due instant is one of the wall clock.
+    """
+
+    def __init__(self, core: Core, control: Control, writer: Writer, loop: asyncio.AbstractEventLoop) -> None:
+        self.core = core
+        self.control = control
+        self.writer = writer
+        self.loop = loop
+        self._due: asyncio.TimerHandle | None = None
+        self._timeouts: dict[tuple[int, int], asyncio.TimerHandle] = {}
+        self._queues: dict[str, asyncio.TimerHandle] = {}
+        core.rearm = self.rearm
+
+    def _in(self, micros: int, call: Callable[..., None], *args: object) -> asyncio.TimerHandle:
+        return self.loop.call_later(max(0.0, micros / 1e6), call, *args)
+
+    # --- delayed starts and retries -------------------------------------------
+
+    def rearm(self) -> None:
+        """Look when the next blocked job is due, and wake then."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        due = self.core.store.one("next_due")
+        if due is None or due[0] is None:
+            return
+        wait = due[0] - self.core.clock.wall()
+        self._due = self._in(int(min(wait, LONGEST * 1e6)), self._ring)
+
+    def _ring(self) -> None:
+        self._due = None
+        self.writer.post(self.control.come_due)
+
+    # --- rates ----------------------------------------------------------------
+
+    def wake_at(self, queue: str, mono: int) -> None:
+        """Look at a queue again at an instant of the monotonic clock."""
+        earlier = self._queues.pop(queue, None)
+        if earlier is not None:
+            earlier.cancel()
+        self._queues[queue] = self._in(mono - self.core.clock.mono(), self._look, queue)
+
+    def _look(self, queue: str) -> None:
+        self._queues.pop(queue, None)
+        self.core.dirty.add(queue)
+        self.writer.wake()
+
+    # --- timeouts -------------------------------------------------------------
+
+    def began(self, job: int, attempt: int, mono: int) -> None:
+        """Set the alarm of an attempt that began at ``mono``, if its task has a timeout."""
+        row = self.core.store.job(job)
+        if row is None or row.attempt != attempt or row.timeout is None:
+            return
+        facts = self.core.store.one("attempt", (job, attempt))
+        if facts is None:
+            return
+        began, suspended, frozen = facts[6] or mono, facts[7], facts[8]
+        self.forget(job, attempt)
+        if frozen is not None:
+            return
+        left = began + suspended + row.timeout - self.core.clock.mono()
+        self._timeouts[job, attempt] = self._in(left, self._passed, job, attempt)
+
+    def forget(self, job: int, attempt: int) -> None:
+        """Cancel the alarm of an attempt."""
+        alarm = self._timeouts.pop((job, attempt), None)
+        if alarm is not None:
+            alarm.cancel()
+
+    def _passed(self, job: int, attempt: int) -> None:
+        self._timeouts.pop((job, attempt), None)
+        self.writer.post(self.control.time_out, job, attempt)

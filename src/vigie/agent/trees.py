@@ -1,0 +1,79 @@
+"""The duty of ending, freezing and thawing process trees."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from vigie import procs
+from vigie.ports import Clock
+from vigie.procs import Identity, Tree, TreeStop
+
+__all__ = ["Trees"]
+
+Key = tuple[int, int]
+
+
+class Trees:
+    """Drives :class:`vigie.procs.TreeStop` by the loop's clock.
+
+    Attributes
+    ----------
+    left:
+        What the last stop of a job could not end: {job: pids}.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock, ended: Callable[[int], None]) -> None:
+        self.loop = loop
+        self.clock = clock
+        self.ended = ended
+        self.left: dict[int, list[int]] = {}
+        self._stops: dict[Key, tuple[TreeStop, asyncio.TimerHandle | None]] = {}
+
+    def busy(self, job: int) -> bool:
+        """Tell whether a job's tree is still being ended."""
+        return any(key[0] == job for key in self._stops)
+
+    def terminate(self, key: Key, root: Identity, marks: Collection[str], grace: int) -> None:
+        """End a tree: SIGTERM, grace (µs), SIGKILL; a second call shortens the grace."""
+        running = self._stops.get(key)
+        if running is not None:
+            if grace == 0:
+                running[0].kill_now()
+                self.nudge(key)
+            return
+        self.left.pop(key[0], None)
+        self._stops[key] = (TreeStop(Tree(root, marks), grace), None)
+        self._step(key)
+
+    def nudge(self, key: Key) -> None:
+        """Look at once: a member is known to have ended."""
+        running = self._stops.get(key)
+        if running is not None:
+            if running[1] is not None:
+                running[1].cancel()
+            self._step(key)
+
+    def _step(self, key: Key) -> None:
+        running = self._stops.get(key)
+        if running is None:
+            return
+        stop = running[0]
+        now = self.clock.mono()
+        status = stop.step(now)
+        if status.done:
+            del self._stops[key]
+            if status.left:
+                self.left[key[0]] = status.left
+            self.ended(key[0])
+            return
+        wait = max(0.002, (status.next_at - now) / 1e6)
+        self._stops[key] = (stop, self.loop.call_later(wait, self._step, key))
+
+    def freeze(self, root: Identity, marks: Collection[str]) -> None:
+        """Stop every process of a tree by SIGSTOP."""
+        procs.freeze(Tree(root, marks))
+
+    def thaw(self, root: Identity, marks: Collection[str]) -> None:
+        """Let every process of a tree go on."""
+        procs.thaw(Tree(root, marks))

@@ -1,0 +1,209 @@
+"""The duty of keeping house: retention, checkpoints, backups, idle workers.
+
+Each duty is a step that a test calls directly; the loop around them is shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from vigie.agent.core import Who
+from vigie.errors import StoreError
+
+if TYPE_CHECKING:
+    from vigie.agent.main import Agent
+
+__all__ = ["Upkeep"]
+
+log = logging.getLogger("vigie.agent")
+
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+#: Finished jobs are kept this long, failed and lost ones three times as long.
+KEEP = 30 * DAY
+KEEP_FAILED = 90 * DAY
+#: Output in all, bytes.
+OUTPUT = 5 << 30
+#: Under this much free disk: an event.
+LOW_DISK = 1 << 30
+#: Jobs removed in one transaction.
+MANY = 200
+#: The log is copied into the database file when it is longer than this (bytes).
+WAL = 4 << 20
+#: Daily backups kept.
+BACKUPS = 7
+
+
+class Upkeep:
+    """Steps of the house."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self._timers: list[asyncio.TimerHandle] = []
+        self._low = False
+
+    def start(self) -> None:
+        """Begin the rounds."""
+        self._every(5.0, self.checkpoint)
+        self._every(60.0, self.tidy)
+        self._every(3600.0, self.expire)
+
+    def _every(self, seconds: float, step: Callable[[], None]) -> None:
+        def ring() -> None:
+            try:
+                step()
+            except Exception:
+                log.exception("upkeep: %s failed", step.__name__)
+            self._every(seconds, step)
+
+        self._timers = [timer for timer in self._timers if not timer.cancelled() and timer.when() > time.monotonic()]
+        self._timers.append(self.agent.loop.call_later(seconds, ring))
+
+    def stop(self) -> None:
+        """End the rounds."""
+        for timer in self._timers:
+            timer.cancel()
+
+    # --- the log --------------------------------------------------------------
+
+    def checkpoint(self) -> None:
+        """Copy the log into the database file when it has grown."""
+        if self.agent.store.wal_size() > WAL:
+            self.agent.store.checkpoint()
+
+    # --- small things ---------------------------------------------------------
+
+    def tidy(self) -> None:
+        """Let idle workers go, forget old requests, look at the disk, back up daily."""
+        self.agent.writer.post(self._tidy)
+        if self._backup_is_old():
+            self.backup(None)
+
+    def _tidy(self) -> None:
+        agent = self.agent
+        agent.staff.retire_idle()
+        agent.store.run("forget_requests", (agent.clock.wall() - DAY,))
+        agent.store.run("drop_workers")
+        free = _free(agent.home.root)
+        if free < LOW_DISK and not self._low:
+            agent.core.log("disk-low", thing="disk", detail={"free": free})
+        self._low = free < LOW_DISK
+
+    # --- retention ------------------------------------------------------------
+
+    def expire(self) -> None:
+        """Remove what is past its keeping time, and the oldest output over the limit."""
+        now = self.agent.clock.wall()
+        self.agent.writer.post(self._expire_older, now - KEEP, now - KEEP_FAILED, 0)
+        self._expire_output()
+
+    def _expire_older(self, before: int, failed_before: int, after_id: int) -> None:
+        agent = self.agent
+        rows = agent.store.run("old_finished", (after_id, before, failed_before, MANY)).fetchall()
+        for (job,) in rows:
+            agent.control.delete(job, Who(program="retention"))
+        if rows:
+            agent.core.after(agent.writer.post, self._expire_older, before, failed_before, rows[-1][0])
+        else:
+            agent.store.run("orphan_contexts")
+            agent.store.run("orphan_tasks")
+            agent.store.forget_cached()
+            agent.store.run("timeline_before", (failed_before,))
+
+    def _expire_output(self) -> None:
+        """Remove the oldest finished jobs' output until all of it fits, failed ones last."""
+        total, sizes = _output_sizes(self.agent.home.jobs)
+        if total <= OUTPUT:
+            return
+        self.agent.writer.post(self._shrink, total, sizes)
+
+    def _shrink(self, total: int, sizes: dict[int, int]) -> None:
+        agent = self.agent
+        store = agent.store
+        states = {job: store.one("states", (job,)) for job in sizes}
+        ended = [job for job, row in states.items() if row is not None and row[1] is not None]
+        ended.sort(key=lambda job: (states[job][0] in ("failed", "lost"), job))  # type: ignore[index]
+        for job in ended:
+            if total <= OUTPUT:
+                return
+            agent.core.log("output-removed", job, who=Who(program="retention"), detail={"bytes": sizes[job]})
+            agent.core.after(agent.world.delete_files, job)
+            total -= sizes[job]
+
+    def prune(self, older_than: int | None, who: Who) -> dict[str, int]:
+        """Remove finished jobs by hand, those that ended more than ``older_than`` µs ago."""
+        before = self.agent.clock.wall() - (older_than or 0) + 1
+        removed = after = 0
+        while True:
+            rows = self.agent.store.run("old_finished", (after, before, before, MANY)).fetchall()
+            if not rows:
+                break
+            for (job,) in rows:
+                self.agent.control.delete(job, who)
+                removed += 1
+                after = job
+        self.agent.store.run("orphan_contexts")
+        self.agent.store.run("orphan_tasks")
+        self.agent.store.forget_cached()
+        return {"removed": removed}
+
+    # --- backups --------------------------------------------------------------
+
+    def _backup_is_old(self) -> bool:
+        names = self._daily()
+        if not names:
+            return self.agent.store.last_id() > 0
+        newest = os.stat(os.path.join(self.agent.home.backups, names[-1])).st_mtime
+        return time.time() - newest > 86_400
+
+    def _daily(self) -> list[str]:
+        return sorted(n for n in os.listdir(self.agent.home.backups) if n.startswith("daily-") and n.endswith(".db"))
+
+    def backup(self, path: str | None) -> tuple[str, int]:
+        """Copy the store; without a path, to ``backups/`` where the newest seven stay.
+
+        Raises
+        ------
+        StoreError
+            When the copy cannot be written.
+        """
+        home = self.agent.home
+        target = path or os.path.join(home.backups, time.strftime("daily-%Y%m%d-%H%M%S.db"))
+        try:
+            size = self.agent.store.backup(os.path.abspath(target))
+        except Exception as error:
+            raise StoreError(f"no backup in {target}: {error}", "give a path on a disk with room") from None
+        if path is None:
+            for name in self._daily()[:-BACKUPS]:
+                os.unlink(os.path.join(home.backups, name))
+        return target, size
+
+
+def _free(path: str) -> int:
+    info = os.statvfs(path)
+    return info.f_bavail * info.f_frsize
+
+
+def _output_sizes(root: str) -> tuple[int, dict[int, int]]:
+    """Give the bytes that all jobs' files take on disk, and each job's."""
+    total = 0
+    sizes: dict[int, int] = {}
+    for directory, _, names in os.walk(root):
+        if not names:
+            continue
+        taken = 0
+        for name in names:
+            try:
+                taken += os.lstat(os.path.join(directory, name)).st_blocks * 512
+            except OSError:
+                continue
+        total += taken
+        job = os.path.basename(directory)
+        if job.isdigit():
+            sizes[int(job)] = taken
+    return total, sizes

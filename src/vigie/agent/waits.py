@@ -1,0 +1,163 @@
+"""The duty of telling those who wait that jobs have ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from vigie.agent.trees import Trees
+from vigie.errors import NotFound
+from vigie.model import public_state
+from vigie.store.sqlite import Store
+
+__all__ = ["Waits"]
+
+Answer = Callable[..., None]
+
+
+class _Wait:
+    """Somebody who waits for jobs."""
+
+    __slots__ = ("alarm", "answer", "any", "ids", "open", "peer", "results", "trees")
+
+    def __init__(self, peer: object, ids: list[int], answer: Answer) -> None:
+        self.peer = peer
+        self.ids = ids
+        self.answer = answer
+        self.open = set(ids)
+        self.any = False
+        self.results = False
+        self.trees = False
+        self.alarm: asyncio.TimerHandle | None = None
+
+
+class Waits:
+    """Who waits for what."""
+
+    def __init__(self, store: Store, trees: Trees, loop: asyncio.AbstractEventLoop) -> None:
+        self.store = store
+        self.trees = trees
+        self.loop = loop
+        self._by_job: dict[int, list[_Wait]] = {}
+
+    def until_ended(
+        self, peer: object, ids: list[int], any_one: bool, timeout: int | None, results: bool, answer: Answer
+    ) -> None:
+        """Answer when the jobs have ended (the first of them, if ``any_one``), or after ``timeout`` µs.
+
+        Raises
+        ------
+        NotFound
+            When one of them does not exist.
+        """
+        wait = _Wait(peer, ids, answer)
+        wait.any = any_one
+        wait.results = results and len(ids) == 1
+        for job in ids:
+            if self._ended(job):
+                wait.open.discard(job)
+        if self._satisfied(wait):
+            self._give(wait)
+            return
+        if timeout is not None:
+            wait.alarm = self.loop.call_later(timeout / 1e6, self._give, wait)
+        self._listen(wait)
+
+    def until_gone(self, peer: object, ids: list[int], answer: Answer) -> None:
+        """Answer when the jobs have ended and their trees are gone."""
+        wait = _Wait(peer, ids, answer)
+        wait.trees = True
+        for job in ids:
+            if self._gone(job):
+                wait.open.discard(job)
+        if wait.open:
+            self._listen(wait)
+        else:
+            self._give(wait)
+
+    def _listen(self, wait: _Wait) -> None:
+        for job in wait.open:
+            self._by_job.setdefault(job, []).append(wait)
+
+    def _ended(self, job: int) -> bool:
+        row = self.store.one("states", (job,))
+        if row is None:
+            raise NotFound(f"no job {job}", "vigie jobs --all")
+        return row[1] is not None
+
+    def _gone(self, job: int) -> bool:
+        row = self.store.one("states", (job,))
+        return (row is None or row[1] is not None) and not self.trees.busy(job)
+
+    def _satisfied(self, wait: _Wait) -> bool:
+        return not wait.open or (wait.any and len(wait.open) < len(wait.ids))
+
+    def hear(self, job: int) -> None:
+        """A job ended, or its tree did."""
+        waits = self._by_job.get(job)
+        if not waits:
+            return
+        for wait in list(waits):
+            if wait.trees and not self._gone(job):
+                continue
+            wait.open.discard(job)
+            waits.remove(wait)
+            if self._satisfied(wait):
+                self._give(wait)
+        if not waits:
+            self._by_job.pop(job, None)
+
+    def _give(self, wait: _Wait) -> None:
+        self._drop(wait)
+        blobs: list[bytes] = []
+        if wait.trees:
+            value: dict[str, Any] = {"jobs": [self._stopped(job) for job in wait.ids]}
+        else:
+            states = {str(job): self._state(job) for job in wait.ids}
+            value = {"done": self._satisfied(wait), "states": states, "pending": sorted(wait.open)}
+            if wait.results and not wait.open:
+                value["outcome"] = self._outcome(wait.ids[0], blobs)
+        wait.answer(value, None, blobs)
+
+    def _stopped(self, job: int) -> dict[str, Any]:
+        left = [] if self.trees is None else self.trees.left.get(job, [])
+        state = self._state(job)
+        note = f"job {job}: still there: {', '.join(map(str, left))}" if left else None
+        if note is None and state in ("completed", "failed", "lost"):
+            note = f"job {job} had {state} already"
+        return {"id": job, "state": state, "left": left, "note": note}
+
+    def _state(self, job: int) -> str | None:
+        row = self.store.one("states", (job,))
+        return None if row is None else public_state(row[0])
+
+    def _outcome(self, job: int, blobs: list[bytes]) -> dict[str, Any]:
+        row = self.store.one("result", (job,))
+        if row is None:
+            raise NotFound(f"no job {job}")
+        state, reason, exit_code, signal, message, result, encoding, error, attempt = row
+        outcome = {
+            "state": state, "reason": reason, "exit_code": exit_code, "signal": signal, "message": message,
+            "encoding": encoding, "attempt": attempt, "error": None if error is None else json.loads(error),
+        }  # fmt: skip
+        if result is not None:
+            outcome["blob"] = len(blobs)
+            blobs.append(result)
+        return outcome
+
+    def _drop(self, wait: _Wait) -> None:
+        if wait.alarm is not None:
+            wait.alarm.cancel()
+        for job in wait.ids:
+            waits = self._by_job.get(job)
+            if waits and wait in waits:
+                waits.remove(wait)
+                if not waits:
+                    del self._by_job[job]
+
+    def forget(self, peer: object) -> None:
+        """The peer has gone."""
+        for wait in {w for waits in self._by_job.values() for w in waits if w.peer is peer}:
+            self._drop(wait)

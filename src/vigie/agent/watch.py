@@ -1,0 +1,81 @@
+"""The agent's own eyes on attempts, for the case that the keeper dies.
+
+Of each attempt the agent holds a pidfd. Orphans of a dead keeper come to us, and
+the kernel tells the exit status to whoever held a pidfd; so the keeper's
+death alone costs no exit code.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from vigie import procs
+from vigie.procs import Identity
+
+__all__ = ["Watch", "exit_fields"]
+
+
+def exit_fields(status: int) -> dict[str, Any]:
+    """Give a wait status as the keeper would say it.
+
+    >>> exit_fields(7 << 8)
+    {'exit_code': 7, 'signal': None, 'core': False}
+    """
+    if os.WIFSIGNALED(status):
+        return {"exit_code": None, "signal": os.WTERMSIG(status), "core": os.WCOREDUMP(status)}
+    return {"exit_code": os.waitstatus_to_exitcode(status), "signal": None, "core": False}
+
+
+class Watch:
+    """Pidfds and identities by mark."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Identity, int | None]] = {}
+        self._reaped: dict[int, int] = {}
+
+    def follow(self, mark: str, pid: int, start_ticks: int) -> None:
+        """Open a pidfd of an attempt that began."""
+        if mark not in self._known:
+            identity = Identity(pid, start_ticks)
+            self._known[mark] = (identity, procs.open_pidfd(identity))
+
+    def identity(self, mark: str) -> Identity | None:
+        """Give the main process of an attempt."""
+        known = self._known.get(mark)
+        return None if known is None else known[0]
+
+    def forget(self, mark: str) -> None:
+        """Close what was held of an attempt."""
+        known = self._known.pop(mark, None)
+        if known is not None:
+            if known[1] is not None:
+                os.close(known[1])
+            self._reaped.pop(known[0].pid, None)
+
+    def reap(self) -> None:
+        """Reap orphans that came to us, and remember how ours ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._reaped[pid] = status
+
+    def reaped(self, pid: int) -> int | None:
+        """Give the wait status of a child that :meth:`reap` took."""
+        return self._reaped.pop(pid, None)
+
+    def learn(self, mark: str) -> dict[str, Any] | None:
+        """Give how an attempt ended if we know it by ourselves, else None."""
+        known = self._known.get(mark)
+        if known is None:
+            return None
+        self.reap()
+        identity, fd = known
+        status = self._reaped.get(identity.pid)
+        if status is None:
+            status = procs.exit_status(identity, fd)
+        return None if status is None else exit_fields(status)

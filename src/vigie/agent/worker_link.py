@@ -1,0 +1,178 @@
+"""The agent's side of one worker: its page, its journal, its connection.
+
+The page and the journal are files, so that they tell the truth when the worker
+or the agent is dead; the connection only makes things quick.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from vigie import frames, workfiles
+from vigie.agent.outcomes import WorkerEnd
+from vigie.config import Home
+from vigie.store.sqlite import Store, split_items
+
+__all__ = ["WorkerLink"]
+
+#: Of a worker that failed, how much of its raw output is told.
+TAIL = 2_000
+
+
+class WorkerLink:
+    """One worker, whether or not it is connected.
+
+    Parameters
+    ----------
+    home, store:
+        Where its files are, and where its jobs stand.
+    worker:
+        Its id.
+    """
+
+    def __init__(self, home: Home, store: Store, worker: int) -> None:
+        self.home = home
+        self.store = store
+        self.id = worker
+        self.directory = home.worker_dir(worker)
+        self.peer: Any = None
+        self._told: set[tuple[str, int]] = set()
+        path = os.path.join(self.directory, "page")
+        if os.path.exists(path):
+            self.page: workfiles.Page | None = workfiles.Page.open(path)
+        else:
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            self.page = workfiles.Page.create(path)
+
+    def attached(self, peer: Any) -> None:
+        """The worker connected: it knows no task and no context yet."""
+        self.peer = peer
+        self._told.clear()
+
+    def detached(self) -> None:
+        """The worker's connection broke."""
+        self.peer = None
+
+    # --- words to the worker --------------------------------------------------
+
+    def send_jobs(self, jobs: Sequence[tuple[int, int, int]]) -> None:
+        """Raise the limit and send the jobs, telling first what they refer to."""
+        if self.peer is None or self.page is None:
+            return  # when it connects again, it is asked for what it has done
+        out: list[bytes] = []
+        headers: list[dict[str, Any]] = []
+        args: list[bytes] = []
+        extra: list[bytes] = []
+        for seq, job, attempt in jobs:
+            row = self.store.one("function_facts", (job,))
+            if row is None:
+                continue
+            blob, encoding, task, context = row
+            self._tell(out, task, context)
+            header = {"seq": seq, "job": job, "attempt": attempt, "task": task, "context": context}
+            header["encoding"] = encoding or "json"
+            results = self.store.run("results_for", (job,)).fetchall()
+            if results:
+                header["deps"] = self._dependencies(results, len(jobs), extra)
+            headers.append(header)
+            args.append(blob if blob is not None else b"[[],{}]")
+        if not headers:
+            return
+        self.page.limit = headers[-1]["seq"]
+        out.append(frames.encode({"op": "jobs", "jobs": headers}, args + extra))
+        self.peer.write(b"".join(out))
+
+    def _dependencies(self, results: Sequence[Any], first: int, extra: list[bytes]) -> list[Any]:
+        deps = []
+        for needs, paths, result, encoding, attempt in results:
+            if encoding == "file":
+                where: int | str = self.home.job_file(needs, "result", attempt)
+            else:
+                where = first + len(extra)
+                extra.append(result if result is not None else b"null")
+            for path in json.loads(paths):
+                deps.append([path, encoding or "json", where])
+        return deps
+
+    def _tell(self, out: list[bytes], task: int, context: int) -> None:
+        if ("context", context) not in self._told:
+            self._told.add(("context", context))
+            cwd, env, umask, _, path = self.store.one("context", (context,))  # type: ignore[misc]
+            pairs = dict(item.partition("=")[::2] for item in split_items(env))
+            told = {"op": "context", "context": context, "cwd": os.fsdecode(cwd), "env": pairs, "umask": umask}
+            out.append(frames.encode({**told, "path": split_items(path)}))
+        if ("task", task) not in self._told:
+            self._told.add(("task", task))
+            function, code = self.store.one("task_code", (task,))  # type: ignore[misc]
+            told = {"op": "task", "task": task, "function": function, "pickled": code is not None}
+            out.append(frames.encode(told, [] if code is None else [code]))
+
+    def say(self, header: dict[str, Any]) -> None:
+        """Send a frame, if it is connected."""
+        if self.peer is not None:
+            self.peer.write(frames.encode(header))
+
+    # --- what its files tell --------------------------------------------------
+
+    def take_back(self, seq: int) -> bool:
+        """Take every job from ``seq`` on back; False if that one has begun."""
+        return self.page is None or self.page.take_back(seq)
+
+    def hold_still(self) -> None:
+        """Let it begin nothing more of what it holds."""
+        # A job may begin between the look and the taking; then the next is tried.
+        while self.page is not None and not self.page.take_back(self.page.started + 1):
+            continue
+
+    def started(self) -> int:
+        """Give the highest sequence number that it began."""
+        return self.page.started if self.page is not None else 0
+
+    def ended(self) -> int:
+        """Give the highest sequence number whose outcome is in its journal."""
+        return self.page.ended if self.page is not None else 0
+
+    def outcomes(self) -> list[tuple[dict[str, Any], list[bytes]]]:
+        """Read the outcomes in its journal that it was not told to forget."""
+        return workfiles.read_journal(os.path.join(self.directory, "journal"))
+
+    def autopsy(self, exit_code: int | None, signal: int | None, known: bool, error: str | None) -> WorkerEnd:
+        """Say what is known of a worker that is gone."""
+        page = self.page
+        return WorkerEnd(
+            self.started(),
+            self.outcomes(),
+            exit_code=exit_code,
+            signal=signal,
+            known=known,
+            records=b"" if page is None else page.records(),
+            said=self._tail(),
+            error=error,
+        )
+
+    def _tail(self) -> str:
+        try:
+            with open(os.path.join(self.directory, "raw"), "rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - TAIL))
+                return file.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def clear(self) -> None:
+        """Delete its files; it is gone and everything of it is committed."""
+        if self.page is not None:
+            self.page.close()
+            self.page = None
+        for name in ("page", "journal", "raw"):
+            try:
+                os.unlink(os.path.join(self.directory, name))
+            except OSError:
+                continue
+        try:
+            os.rmdir(self.directory)
+        except OSError:
+            return

@@ -1,0 +1,225 @@
+"""The hands: what the duties decided becomes frames, signals and files.
+
+Everything here happens after the commit that decided it, and may be repeated
+after a crash: the keeper answers a second spawn like the first, a worker's page
+tells what it began.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+
+import vigie
+from vigie.agent.core import Core, mark_of
+from vigie.agent.keeper_link import KeeperLink, plain_environment
+from vigie.agent.trees import Trees
+from vigie.agent.watch import Watch
+from vigie.agent.worker_link import WorkerLink
+from vigie.config import Home
+from vigie.procs import Identity
+from vigie.store.sqlite import split_items
+
+__all__ = ["World"]
+
+#: Run by path: a project's environment need not contain Vigie.
+WORKER = os.path.join(os.path.dirname(os.path.abspath(vigie.__file__)), "worker.py")
+
+log = logging.getLogger("vigie.agent")
+
+
+
+def pairs(env: bytes | None) -> dict[str, str]:
+    """Give an environment from its stored items."""
+    return dict(item.partition("=")[::2] for item in split_items(env))
+
+
+class World:
+    """Implements :class:`vigie.ports.Hands` with the real processes."""
+
+    def __init__(self, home: Home, watch: Watch) -> None:
+        self.home = home
+        self.watch = watch
+        self.links: dict[int, WorkerLink] = {}
+        #: What has to wait until an attempt's process is known.
+        self._later: dict[str, list[Callable[[], None]]] = {}
+        #: Set by main: (job, attempt) -> take back what its worker holds behind it.
+        self.spare: Callable[[int, int], None] = lambda job, attempt: None
+        #: Called with a job whose files were deleted.
+        self.on_deleted: Callable[[int], None] = lambda job: None
+        #: Set by main: True if a function's job was taken back before it began.
+        self.recall: Callable[[int, int], bool] = lambda job, attempt: False
+        self.core: Core
+        self.keeper: KeeperLink
+        self.trees: Trees
+        #: Who hears that a job ended (the server's waiters, the sampler, the timers).
+        self.on_finished: list[Callable[[int], None]] = []
+        #: Called with (worker, jobs) once jobs went out, to start their clocks.
+        self.on_sent: Callable[[Sequence[tuple[int, int, int]]], None] = lambda jobs: None
+        #: Called with (job, attempt) when a command went to the keeper.
+        self.on_spawn: Callable[[int, int, int], None] = lambda job, attempt, most: None
+
+    # --- commands -------------------------------------------------------------
+
+    def spawn_command(self, job: int, attempt: int) -> None:
+        """Have the keeper run a command's attempt."""
+        row = self.core.store.one("spawn_facts", (job,))
+        if row is None:
+            return
+        argv, cwd, env, umask, stdin, _, most, _ = row
+        file = self.home.job_file
+        self.on_spawn(job, attempt, most)
+        self.keeper.send(
+            {
+                "op": "spawn",
+                "mark": mark_of(job, attempt),
+                "argv": split_items(argv),
+                "cwd": os.fsdecode(cwd),
+                "env": {**pairs(env), "VIGIE_JOB": str(job), "VIGIE_HOME": self.home.root},
+                "umask": umask,
+                "stdin": self.stdin_of(job, stdin),
+                "dir": self.home.job_dir(job),
+                "out": file(job, "out", attempt),
+                "err": file(job, "err", attempt),
+            }
+        )
+
+    def stdin_of(self, job: int, name: str | None) -> str | None:
+        """Give the path of a job's ``in`` file, moved to its place if it is not there yet."""
+        if name is None:
+            return None
+        path = self.home.job_file(job, "in")
+        waiting = os.path.join(self.home.tmp, os.path.basename(name))
+        if os.path.exists(waiting):
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            os.rename(waiting, path)
+        return path
+
+    def forget(self, marks: Sequence[str]) -> None:
+        """Tell the keeper that ends are committed."""
+        for mark in marks:
+            self.watch.forget(mark)
+        self.keeper.send({"op": "forget", "marks": list(marks)})
+
+    # --- workers --------------------------------------------------------------
+
+    def spawn_worker(self, worker: int) -> None:
+        """Have the keeper run a worker."""
+        link = self.link(worker)
+        row = self.core.store.one("worker", (worker,))
+        if row is None or link.page is None:
+            return
+        python = os.fsdecode(row[0]) or sys.executable
+        raw = os.path.join(link.directory, "raw")
+        self.keeper.send(
+            {
+                "op": "spawn",
+                "mark": f"w.{worker}",
+                "argv": [python, WORKER, self.home.root, str(worker)],
+                "cwd": "/",
+                "env": {**plain_environment(), **pairs(row[1])},
+                "umask": 0o077,
+                "stdin": None,
+                "out": raw,
+                "err": raw,
+                "dir": link.directory,
+            }
+        )
+
+    def link(self, worker: int) -> WorkerLink:
+        """Give the link of a worker."""
+        known = self.links.get(worker)
+        if known is None:
+            known = self.links[worker] = WorkerLink(self.home, self.core.store, worker)
+        return known
+
+    def send_jobs(self, worker: int, jobs: Sequence[tuple[int, int, int]]) -> None:
+        """Give a worker its next jobs, and start the clock of one that goes alone."""
+        self.link(worker).send_jobs(jobs)
+        if len(jobs) == 1:
+            self.on_sent(jobs)
+
+    def acknowledge(self, worker: int, seq: int) -> None:
+        """Tell a worker that outcomes up to seq are committed."""
+        link = self.links.get(worker)
+        if link is not None:
+            link.say({"op": "forget", "seq": seq})
+
+    def quit_worker(self, worker: int) -> None:
+        """Let a worker end when it has nothing to do."""
+        link = self.links.get(worker)
+        if link is not None:
+            link.say({"op": "quit"})
+
+    def take_back(self, worker: int, seq: int) -> bool:
+        """Take every job from seq on back from a worker; False if seq has begun."""
+        return self.link(worker).take_back(seq)
+
+    # --- trees ----------------------------------------------------------------
+
+    def root(self, job: int, attempt: int) -> tuple[Identity, tuple[str, ...]] | None:
+        """Give the main process of an attempt and the marks of its tree."""
+        mark = mark_of(job, attempt)
+        facts = self.core.store.one("attempt", (job, attempt))
+        if facts is None:
+            return None
+        worker = facts[1]
+        if worker is not None:
+            process = self.watch.identity(f"w.{worker}")
+            return None if process is None else (process, (f"w.{worker}", mark))
+        process = self.watch.identity(mark)
+        if process is None and facts[3] is not None:
+            process = Identity(facts[3], facts[4])
+        return None if process is None else (process, (mark,))
+
+    def terminate(self, job: int, attempt: int, grace: int) -> None:
+        """End the whole tree of an attempt."""
+        if self.recall(job, attempt):
+            return
+        found = self.root(job, attempt)
+        if found is None:
+            # Committed and not yet begun: the keeper's word "started" comes first.
+            self._later.setdefault(mark_of(job, attempt), []).append(lambda: self.terminate(job, attempt, grace))
+            return
+        self.spare(job, attempt)
+        self.trees.terminate((job, attempt), found[0], found[1], grace)
+
+    def freeze(self, job: int, attempt: int) -> None:
+        """Stop the whole tree of an attempt."""
+        found = self.root(job, attempt)
+        if found is None:
+            self._later.setdefault(mark_of(job, attempt), []).append(lambda: self.freeze(job, attempt))
+            return
+        self.spare(job, attempt)
+        self.trees.freeze(*found)
+
+    def thaw(self, job: int, attempt: int) -> None:
+        """Let the whole tree of an attempt go on."""
+        found = self.root(job, attempt)
+        if found is not None:
+            self.trees.thaw(*found)
+
+    def began(self, mark: str) -> None:
+        """Do what had to wait until an attempt's process was known."""
+        for work in self._later.pop(mark, ()):
+            work()
+
+    # --- ends -----------------------------------------------------------------
+
+    def finished(self, job: int) -> None:
+        """Tell whoever waits that a job has ended."""
+        for hear in self.on_finished:
+            hear(job)
+
+    def delete_files(self, job: int) -> None:
+        """Delete the files of a removed job, and its parent directory when it was the last."""
+        directory = self.home.job_dir(job)
+        shutil.rmtree(directory, ignore_errors=True)
+        self.on_deleted(job)
+        try:
+            os.rmdir(os.path.dirname(directory))
+        except OSError:
+            return

@@ -1,0 +1,175 @@
+"""The one writer: what arrives together shares a commit, and hears of it after.
+
+Requests and reports are posted as functions. At the end of the loop's round,
+when every socket that had something to say was read, the writer opens one
+transaction, runs them in order, each in a savepoint of its own, lets the
+dispatcher hand out what became possible, commits, and only then answers and
+carries out the effects. Idle, a single request is committed at once; what
+arrives while a commit waits for the disk is the next round.
+
+The commit runs in the loop's own thread (docs/decisions/001): no state is
+shared between threads, and nothing could be decided during a commit anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from vigie.agent.core import Core
+from vigie.agent.dispatch import Dispatch
+from vigie.errors import StoreError, VigieError
+from vigie.lifecycle import Refusal
+
+__all__ = ["Writer"]
+
+log = logging.getLogger("vigie.agent")
+
+#: Rows of requests in one commit; a request is never split.
+MOST_ROWS = 1_000
+#: Seconds before reports that could not be written are tried again.
+AGAIN = 1.0
+
+Answer = Callable[[Any, VigieError | None], None]
+
+
+@dataclass(slots=True)
+class _Item:
+    work: Callable[..., Any]
+    args: tuple[Any, ...]
+    answer: Answer | None
+    rows: int
+
+
+class Writer:
+    """Runs posted work in shared transactions.
+
+    Parameters
+    ----------
+    core, dispatch:
+        What the work changes, and who hands out afterwards.
+    loop:
+        The agent's event loop.
+    """
+
+    def __init__(self, core: Core, dispatch: Dispatch, loop: asyncio.AbstractEventLoop) -> None:
+        self.core = core
+        self.dispatch = dispatch
+        self.loop = loop
+        self._items: deque[_Item] = deque()
+        self._scheduled = False
+        self.commits = 0
+        self.broken: str | None = None
+
+    def post(
+        self, work: Callable[..., Any], *args: Any, answer: Answer | None = None, rows: int = 1
+    ) -> None:
+        """Have ``work(*args)`` run in the next transaction.
+
+        ``answer(value, error)`` is called after the commit. Work without an answer
+        is a report of ours: it is kept and tried again until it is written.
+        """
+        self._items.append(_Item(work, args, answer, rows))
+        self.wake()
+
+    def wake(self) -> None:
+        """Have a transaction soon, be it only to hand out work."""
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Run one transaction with what has been posted."""
+        self._scheduled = False
+        batch = self._take()
+        core = self.core
+        answers: list[tuple[_Item, Any, VigieError | None]] = []
+        try:
+            core.store.begin()
+            for item in batch:
+                answers.append((item, *self._run(item)))
+            self.dispatch.run()
+            core.store.commit()
+        except (apsw.Error, OSError) as error:
+            self._failed(batch, error)
+            return
+        self.commits += 1
+        if self.broken is not None:
+            log.warning("the store accepts writes again")
+            self.broken = None
+        effects, core.effects = core.effects, []
+        for item, value, refused in answers:
+            if item.answer is not None:
+                item.answer(value, refused)
+        for effect, args in effects:
+            effect(*args)
+        if self._items:
+            self.wake()
+
+    def _take(self) -> list[_Item]:
+        batch: list[_Item] = []
+        rows = 0
+        while self._items and (not batch or rows + self._items[0].rows <= MOST_ROWS):
+            item = self._items.popleft()
+            rows += item.rows
+            batch.append(item)
+        return batch
+
+    def _run(self, item: _Item) -> tuple[Any, VigieError | None]:
+        core = self.core
+        noted = len(core.effects)
+        core.store.savepoint()
+        try:
+            value = item.work(*item.args)
+        except (apsw.Error, OSError):
+            raise
+        except (VigieError, Refusal) as error:
+            core.store.undo()
+            del core.effects[noted:]
+            return None, error if isinstance(error, VigieError) else VigieError(str(error))
+        except Exception as error:
+            # A bug of ours. What the request did is undone on disk; what it did in
+            # memory is learnt again, so that one bad request cannot spoil the rest.
+            log.exception("a request failed inside the agent")
+            core.store.undo()
+            del core.effects[noted:]
+            self.dispatch.rebuild()
+            return None, VigieError(
+                f"the agent could not do that: {type(error).__name__}: {error}",
+                f"this is a fault of Vigie; {log.name} wrote more to agent.log",
+            )
+        core.store.release()
+        return value, None
+
+    def _failed(self, batch: list[_Item], error: Exception) -> None:
+        """Nothing was written: refuse requests, keep our own reports for later."""
+        try:
+            self.core.store.rollback()
+        except apsw.Error:
+            log.exception("rollback failed")
+        if self.broken is None:
+            log.error("the store refused a commit: %s", error)
+        self.broken = str(error)
+        try:
+            self.core.reload()
+            self.dispatch.rebuild()
+        except apsw.Error:
+            log.exception("the store cannot be read")
+        refusal = StoreError(
+            f"not accepted, nothing was written: {error}",
+            "free space on the disk of VIGIE_HOME; vigie doctor explains",
+        )
+        kept = [item for item in batch if item.answer is None]
+        for item in batch:
+            if item.answer is not None:
+                item.answer(None, refusal)
+        self._items.extendleft(reversed(kept))
+        # Until the disk has room, one try a second: no spinning.
+        self._scheduled = True
+        self.loop.call_later(AGAIN, self.flush)
