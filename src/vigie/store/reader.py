@@ -111,6 +111,7 @@ class Reader:
         """Give the rows of these ids, in their order; unknown ones are left out."""
         rows = self._rows("jobs", ids=json.dumps(ids))
         for row in rows:
+            row["assigned"] = row["state"] == "assigned"
             row["state"] = public_state(row["state"])
             row["tags"] = json.loads(row["tags"])
         return rows
