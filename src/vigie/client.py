@@ -22,7 +22,7 @@ import time
 from _thread import allocate_lock
 
 from vigie import __version__, frames
-from vigie.errors import AgentUnreachable, VigieError, from_wire
+from vigie.errors import AgentUnreachable, from_wire
 from vigie.frames import PROTOCOL, FrameError
 from vigie.sockets import connect_unix
 
@@ -220,7 +220,7 @@ class Client:
         header, back = self._connect(start=start).exchange(op, fields, blobs)
         error = header.get("error")
         if error is not None:
-            raise self._explained(from_wire(error))
+            raise from_wire(error)
         header.pop("re", None)
         return header, back
 
@@ -278,7 +278,7 @@ class Client:
             raise _BrokenConnection from None
         answer = found[0][0]
         if answer.get("error"):
-            raise self._explained(from_wire(answer["error"]))
+            raise from_wire(answer["error"])
         if answer.get("vigie", 0) < PROTOCOL and not tolerant:
             raise AgentUnreachable(
                 f"the running agent is Vigie {answer.get('version')}, too old for this Vigie {__version__}",
@@ -297,15 +297,6 @@ class Client:
                 f"{self.home.socket} is held by user {uid}, and you are user {os.geteuid()}",
                 "set VIGIE_HOME to a directory of your own",
             )
-
-    def _explained(self, error: VigieError) -> VigieError:
-        """Name the way out when it is the agent's age that made it refuse."""
-        hello = self._connection.hello if self._connection is not None else {}
-        if error.kind in ("protocol", "unknown_op") or (
-            "unknown operation" in error.message and hello.get("version") != __version__
-        ):
-            return AgentUnreachable(error.message, "vigie agent restart")
-        return error
 
     def _unreachable(self) -> AgentUnreachable:
         return AgentUnreachable(f"the agent of {self.home.root} does not run", "vigie agent start")

@@ -1,0 +1,240 @@
+"""``vigie``: finds the verb, builds its parser alone, runs it, and says what went wrong.
+
+Every message of an error goes to stderr as what happened and, indented, what to do
+next; a traceback only with ``VIGIE_DEBUG=1``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from vigie.errors import UsageError, VigieError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
+
+    from vigie.cli.context import Context
+
+__all__ = ["VERBS", "load", "main", "parser_of"]
+
+#: Verb → module, and the name in it for modules with several. In the order of the help.
+VERBS = {
+    "": "overview",
+    "start": "start",
+    "run": "run",
+    "jobs": "jobs",
+    "show": "show",
+    "why": "why",
+    "events": "events",
+    "logs": "logs",
+    "receive": "receive",
+    "wait": "wait",
+    "stop": "control:STOP",
+    "suspend": "control:SUSPEND",
+    "resume": "control:RESUME",
+    "retry": "control:RETRY",
+    "remove": "control:REMOVE",
+    "queue": "queue",
+    "agent": "agent",
+    "doctor": "doctor",
+    "demo": "demo",
+    "help": "help",
+    "completion": "completion",
+    "__complete": "completion:COMPLETE",
+}
+#: Verbs whose exit code is the work's own have this one for Vigie's errors.
+_OWN_ERROR = {"run": 125}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and give its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb, rest = _verb(words)
+    out = _context(f"vigie {verb}".rstrip())
+    try:
+        code = _dispatch(verb, rest, out)
+        out.stdout.flush()
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # Who read has gone; say nothing, and let nothing be written at the end.
+        _silence(out)
+        code = 141
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except Exception as error:
+        code = _explain(error, verb, out)
+    finally:
+        _close(out)
+    return code
+
+
+def _verb(words: list[str]) -> tuple[str, list[str]]:
+    """Split the verb off; ``-h`` and ``--version`` are words for verbs too."""
+    if not words:
+        return "", []
+    first = words[0]
+    if first in ("-h", "--help"):
+        return "help", words[1:]
+    if first in ("-V", "--version", "version"):
+        return "version", words[1:]
+    if first.startswith("-"):
+        return "", words
+    return first, words[1:]
+
+
+def _dispatch(verb: str, words: list[str], out: Context) -> int:
+    if verb == "version":
+        from vigie import __version__
+
+        out.print(f"vigie {__version__}")
+        return 0
+    if verb not in VERBS:
+        raise _unknown(verb)
+    module = load(verb)
+    parser = parser_of(verb, module)
+    args = _parse(parser, module, words)
+    code: int = module.run(args, out)
+    return code
+
+
+def load(verb: str) -> Any:
+    """Give the module, or the :class:`~vigie.cli.context.Verb`, of a verb.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        When that verb does not exist yet.
+    """
+    from importlib import import_module
+
+    name, _, part = VERBS[verb].partition(":")
+    module = import_module(f"vigie.cli.{name}")
+    return getattr(module, part) if part else module
+
+
+def parser_of(verb: str, module: Any) -> argparse.ArgumentParser:
+    """Build the parser of one verb."""
+    from vigie.cli.parser import Parser
+
+    parser = Parser(
+        prog=f"vigie {verb}".rstrip(),
+        usage=getattr(module, "USAGE", None),
+        description=module.SUMMARY[0].upper() + module.SUMMARY[1:] + ".",
+        epilog=_epilog(module),
+    )
+    module.add_arguments(parser)
+    return parser
+
+
+def _epilog(module: Any) -> str:
+    examples = "\n".join("  " + line for line in module.EXAMPLES.strip("\n").splitlines())
+    notes = getattr(module, "NOTES", "")
+    return f"{notes}\n\nexamples:\n{examples}" if notes else f"examples:\n{examples}"
+
+
+def _parse(parser: argparse.ArgumentParser, module: Any, words: list[str]) -> argparse.Namespace:
+    split = getattr(module, "split_words", None)
+    if split is None:
+        return parser.parse_args(words)
+    from vigie.cli.options import joined
+
+    options, what, literal = split(words)
+    args = parser.parse_args(joined(options))
+    args.what = what
+    args.literal = literal
+    return args
+
+
+def _unknown(verb: str) -> UsageError:
+    from difflib import get_close_matches
+
+    known = [name for name in VERBS if name and not name.startswith("_")]
+    close = get_close_matches(verb, known, 3)
+    hint = f"did you mean {' or '.join(f'vigie {name}' for name in close)}?" if close else "vigie help"
+    return UsageError(f"there is no verb {verb}", hint)
+
+
+def _context(program: str) -> Context:
+    from vigie.cli.context import Context
+
+    for stream in (sys.stdout, sys.stderr):
+        # Bytes of names and arguments that are no text pass through unharmed;
+        # what the locale cannot show does not end the program.
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
+            reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+    return Context(program)
+
+
+def _explain(error: Exception, verb: str, out: Context) -> int:
+    """Say what went wrong, and give the exit code."""
+    if os.environ.get("VIGIE_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exc(file=out.stderr)
+    if isinstance(error, VigieError):
+        message, hint, code = error.message, error.hint, error.code
+    elif isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("vigie.cli."):
+        message, hint, code = f"vigie {verb} does not work in this version yet", "vigie help", 2
+    elif isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        message, hint, code = f"{where}{error.strerror or error}", "VIGIE_DEBUG=1 shows where", 1
+    else:
+        message, hint, code = f"{type(error).__name__}: {error}", "this is a bug; VIGIE_DEBUG=1 shows where", 1
+    _tell(message, hint, out)
+    return _OWN_ERROR.get(verb, code)
+
+
+def _tell(message: str, hint: str | None, out: Context) -> None:
+    text = f"vigie: {message}\n"
+    if hint:
+        text += f"  {hint}\n"
+    try:
+        out.stdout.flush()
+    except OSError:
+        _silence(out)
+    try:
+        out.stderr.write(text)
+        out.stderr.flush()
+    except OSError:
+        pass
+
+
+def _silence(out: Context) -> None:
+    """Send what is still buffered nowhere, or Python complains at its end."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, out.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        pass
+
+
+def _close(out: Context) -> None:
+    try:
+        out.close()
+    except Exception:
+        # All is said; a store or a socket that will not close changes nothing.
+        if os.environ.get("VIGIE_DEBUG") == "1":
+            raise
+
+
+def entry() -> NoReturn:
+    """Be the program ``vigie``: run, and leave without the interpreter's farewell.
+
+    Tearing the interpreter down costs as much as connecting to the agent, and
+    there is nothing to save.
+    """
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = code or 1
+    os._exit(code)

@@ -1,0 +1,255 @@
+"""What surrounds a job: directory, environment, umask, interpreter, import path.
+
+A job started by hand gets its caller's (see "Environment of a task" in the
+reference). Everything here only looks; nothing is changed or run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from vigie.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = [
+    "choose_python",
+    "current_directory",
+    "current_umask",
+    "directory",
+    "environment",
+    "import_path",
+    "is_secret",
+    "redacted",
+]
+
+_SECRETS = ("SECRET", "TOKEN", "PASSW", "PASSPHRASE", "KEY", "CREDENTIAL", "PRIVATE", "COOKIE", "AUTHORIZATION", "DSN")
+_REDACTED = "(redacted)"
+
+
+def current_directory() -> str:
+    """Give the caller's directory.
+
+    Raises
+    ------
+    UsageError
+        When it was deleted meanwhile.
+    """
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the current directory does not exist any more", "cd to one that does, or use --cwd") from None
+
+
+def directory(given: str | None) -> str:
+    """Give the absolute path of the directory of a job.
+
+    Raises
+    ------
+    UsageError
+        When there is no such directory.
+
+    >>> directory("/")
+    '/'
+    """
+    if given is None:
+        return current_directory()
+    given = os.path.expanduser(given)
+    path = given if os.path.isabs(given) else os.path.join(current_directory(), given)
+    # "link/.." is not where the text alone says it is.
+    path = os.path.realpath(path) if ".." in path.split("/") else os.path.normpath(path)
+    if not os.path.isdir(path):
+        what = "is not a directory" if os.path.lexists(path) else "does not exist"
+        raise UsageError(f"--cwd: {given} {what}", "make it first, or name another")
+    return path
+
+
+def environment(
+    *,
+    none: bool = False,
+    files: Sequence[str] = (),
+    given: Iterable[str] | Mapping[str, str] = (),
+    cwd: str | None = None,
+    caller: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Put the environment of a job together.
+
+    The caller's (unless ``none``), then what the files say, then what is given.
+    ``PYTHONUNBUFFERED=1`` is added unless the caller set it, since a job's output
+    is read while it runs.
+
+    Parameters
+    ----------
+    none:
+        Begin with nothing.
+    files:
+        dotenv files, in order.
+    given:
+        ``K=V``, or ``K`` to copy it from the caller; or a mapping.
+    cwd:
+        The job's directory: ``PWD`` follows it.
+    caller:
+        Default: this process's.
+
+    Raises
+    ------
+    UsageError
+        When a file cannot be understood, or a ``K`` to copy is not set.
+
+    >>> environment(none=True, given=["A=1", "B"], caller={"B": "2"})
+    {'A': '1', 'B': '2'}
+    """
+    source = os.environ if caller is None else caller
+    env = {} if none else dict(source)
+    # The mark of the job that we may run in is not the mark of the one to come.
+    env.pop("VIGIE_ATTEMPT", None)
+    if not none:
+        env.setdefault("PYTHONUNBUFFERED", "1")
+        if cwd is not None and "PWD" in env:
+            env["PWD"] = cwd
+    for file in files:
+        from vigie import dotenv
+
+        env.update(dotenv.read(file))
+    if hasattr(given, "items"):
+        pairs = [(str(key), str(value)) for key, value in given.items()]
+    else:
+        pairs = [_pair(item, source) for item in given]
+    for key, value in pairs:
+        if not key or "=" in key or "\0" in key + value:
+            raise UsageError(f"--env: {key!r} cannot be the name of a variable", "write it as NAME=VALUE")
+        env[key] = value
+    return env
+
+
+def _pair(item: str, source: Mapping[str, str]) -> tuple[str, str]:
+    key, equals, value = item.partition("=")
+    if equals:
+        return key, value
+    if key not in source:
+        raise UsageError(f"--env: {key} is not set here, so it cannot be copied", f"--env {key}=VALUE sets it")
+    return key, source[key]
+
+
+def current_umask() -> int:
+    """Give the umask without setting it, which other threads would notice."""
+    try:
+        with open("/proc/self/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"Umask:"):
+                    return int(line.split()[1], 8)
+    except OSError:
+        pass
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def choose_python(given: str | None, cwd: str, env: Mapping[str, str] | None = None) -> str:
+    """Give the interpreter for scripts and functions.
+
+    The one given, else ``$VIRTUAL_ENV``'s, else that of the nearest ``.venv`` from
+    the job's directory upwards, else the one that runs Vigie.
+
+    Raises
+    ------
+    UsageError
+        When the one given is not there or cannot be run.
+    """
+    caller = os.environ if env is None else env
+    if given is not None:
+        return _given_python(os.path.expanduser(given), caller)
+    active = caller.get("VIRTUAL_ENV")
+    if active and (found := _python_of(active)):
+        return found
+    at = cwd
+    while True:
+        if found := _python_of(os.path.join(at, ".venv")):
+            return found
+        above = os.path.dirname(at)
+        if above == at:
+            return sys.executable
+        at = above
+
+
+def _given_python(given: str, caller: Mapping[str, str]) -> str:
+    if "/" not in given:
+        places = [os.path.join(item or ".", given) for item in caller.get("PATH", os.defpath).split(os.pathsep)]
+    else:
+        places = [given]
+        # A virtual environment's directory is as clear.
+        if os.path.isdir(given):
+            places = [os.path.join(given, "bin", "python")]
+    for place in places:
+        if _is_program(place):
+            return os.path.abspath(place)
+    raise UsageError(f"--python: there is no interpreter {given}", "name a file, or a program on PATH")
+
+
+def _python_of(environment: str) -> str | None:
+    path = os.path.join(environment, "bin", "python")
+    return os.path.abspath(path) if _is_program(path) else None
+
+
+def _is_program(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
+
+
+def import_path(cwd: str, *, own: bool = True) -> list[str]:
+    """Give where a function's modules are looked for, in order.
+
+    The directory first, then the entries of ``sys.path`` that are not the
+    interpreter's own; with ``own=False`` (a function named on the command line)
+    those of ``PYTHONPATH`` alone.
+    """
+    if own:
+        entries = [item for item in sys.path if item and not _is_interpreters(item)]
+    else:
+        entries = [item for item in os.environ.get("PYTHONPATH", "").split(os.pathsep) if item]
+    here = current_directory()
+    return list(dict.fromkeys([cwd, *(os.path.join(here, item) for item in entries)]))
+
+
+def _is_interpreters(item: str) -> bool:
+    """Tell whether an entry of ``sys.path`` is there without our help."""
+    if os.path.basename(item) in ("site-packages", "dist-packages"):
+        return True
+    roots = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
+    libraries = [os.path.join(root, library) for root in roots for library in ("lib", "lib64")]
+    for library in libraries:
+        rest = item.removeprefix(library + os.sep)
+        if rest != item and rest.startswith("python"):
+            return True
+    return False
+
+
+def is_secret(name: str) -> bool:
+    """Tell whether a variable of this name is likely to hold a secret.
+
+    >>> is_secret("GITHUB_TOKEN"), is_secret("db_password"), is_secret("LANG")
+    (True, True, False)
+    """
+    upper = name.upper()
+    return any(word in upper for word in _SECRETS)
+
+
+def redacted(env: Mapping[str, str]) -> dict[str, str]:
+    """Give an environment that may be shown: sorted, without what looks like a secret.
+
+    >>> redacted({"API_KEY": "x", "A": "1", "URL": "postgres://eve:pw@db/x"})
+    {'A': '1', 'API_KEY': '(redacted)', 'URL': 'postgres://eve:(redacted)@db/x'}
+    """
+    return {key: _REDACTED if is_secret(key) else _without_password(env[key]) for key in sorted(env)}
+
+
+def _without_password(value: str) -> str:
+    """Take the password out of a URL that holds one."""
+    scheme, separator, rest = value.partition("://")
+    login, at, place = rest.partition("@")
+    user, colon, password = login.partition(":")
+    if separator and at and colon and password and "/" not in login:
+        return f"{scheme}://{user}:{_REDACTED}@{place}"
+    return value
