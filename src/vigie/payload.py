@@ -470,9 +470,7 @@ def extract_dependencies(
     return tuple(clean), named, found
 
 
-def _take(
-    value: Any, path: Path, is_job: Callable[[Any], bool], found: list[tuple[Path, int]], above: set[int]
-) -> Any:
+def _take(value: Any, path: Path, is_job: Callable[[Any], bool], found: list[tuple[Path, int]], above: set[int]) -> Any:
     if is_job(value):
         found.append((path, value.id))
         return None

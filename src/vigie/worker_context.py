@@ -1,0 +1,203 @@
+"""The surroundings of a job, and how they are put back. The worker loads this file by path.
+
+Most jobs change nothing, and consecutive ones share their context: whatever can be
+compared in C is compared, and only what differs is written.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .worker_streams import Recorder
+
+__all__ = ["Context", "Surroundings"]
+
+#: The C module under ``signal``: without the enums, calls take a fifth of the time.
+_raw_signal: Any = sys.modules.get("_signal", signal)
+#: Signals whose handlers are put back; nobody handles the real-time ones in Python.
+_USUAL = sorted(int(n) for n in signal.valid_signals() if n < 32 and n not in (signal.SIGKILL, signal.SIGSTOP))
+
+
+class Context:
+    """One context as the agent told it: see internals.md.
+
+    Parameters
+    ----------
+    header:
+        ``{cwd, env, umask, path}``.
+    """
+
+    __slots__ = ("cwd", "env", "path", "umask")
+
+    def __init__(self, header: dict[str, Any]) -> None:
+        self.cwd = _bytes(header["cwd"])
+        self.env = {_bytes(k): _bytes(v) for k, v in header["env"].items()}
+        self.umask = int(header["umask"])
+        self.path = [str(entry) for entry in header.get("path") or ()]
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+class Surroundings:
+    """Sets the scene for each job and clears up behind it."""
+
+    def __init__(self, home: str, out: Recorder, err: Recorder, raw: tuple[int, int] | None) -> None:
+        self._home = _bytes(home)
+        self._out = out
+        self._err = err
+        self._raw = raw
+        self._base_path = list(sys.path)
+        self._path_object = sys.path
+        self._path: list[str] = list(sys.path)
+        self._environ = os.environ
+        self._env: dict[bytes, bytes] = dict(os.environb)
+        # The mapping inside os.environ compares in C; absent in no CPython so far.
+        self._live: Any = getattr(os.environ, "_data", os.environb)
+        self._current: Context | None = None
+        self._handlers = [_raw_signal.getsignal(n) for n in _USUAL]
+        self._mask = _raw_signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._spare = [os.dup(1), os.dup(2)] if raw is not None else []
+        self._stdin = _null()
+        vars(sys).update(stdin=self._stdin, stdout=out, stderr=err)
+        vars(sys).update(__stdin__=self._stdin, __stdout__=out, __stderr__=err)
+        self._dirty = False
+
+    def enter(self, context: Context, job: int, attempt: int) -> None:
+        """Make the surroundings of a job.
+
+        Raises
+        ------
+        OSError
+            Its directory cannot be entered.
+        """
+        if self._dirty:
+            self.leave()  # a signal handler of the job before came between
+        self._dirty = True
+        if context is not self._current:
+            self._switch(context)
+        os.umask(context.umask)
+        number = b"%d" % job
+        self._set(b"VIGIE_JOB", number)
+        self._set(b"VIGIE_ATTEMPT", b"%b.%d" % (number, attempt))
+        sys.argv = [""]
+        try:
+            os.chdir(context.cwd)
+        except OSError as error:
+            shown = context.cwd.decode("utf-8", "replace")
+            raise type(error)(error.errno, f"the job's working directory: {error.strerror}", shown) from None
+
+    def _set(self, name: bytes, value: bytes) -> None:
+        os.environb[name] = value
+        self._env[name] = value
+
+    def _switch(self, context: Context) -> None:
+        wanted = dict(context.env)
+        wanted[b"VIGIE_HOME"] = self._home
+        self._env = wanted
+        self._restore_environ()
+        self._path = context.path + [entry for entry in self._base_path if entry not in context.path]
+        sys.path[:] = self._path
+        self._current = context
+
+    def _restore_environ(self) -> None:
+        live = os.environb
+        for name in list(live):
+            if name not in self._env:
+                del live[name]
+        for name, value in self._env.items():
+            if live.get(name) != value:
+                live[name] = value
+
+    def leave(self) -> None:
+        """Put back whatever a job changed; signals first, since a handler of its could run now."""
+        _raw_signal.setitimer(signal.ITIMER_REAL, 0.0)
+        if [_raw_signal.getsignal(n) for n in _USUAL] != self._handlers:
+            self._restore_signals()
+        if _raw_signal.pthread_sigmask(signal.SIG_BLOCK, ()) != self._mask:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        if os.environ is not self._environ:
+            os.environ = self._environ  # noqa: B003 - put back, as it was replaced
+        if self._live != self._env:
+            self._restore_environ()
+        if sys.path is not self._path_object:
+            sys.path = self._path_object
+        if sys.path != self._path:
+            sys.path[:] = self._path
+        self._restore_streams()
+        self._dirty = False
+
+    def _restore_signals(self) -> None:
+        for number, handler in zip(_USUAL, self._handlers):  # noqa: B905 - Python 3.9
+            if handler is not None and _raw_signal.getsignal(number) != handler:
+                signal.signal(number, handler)
+
+    def _restore_streams(self) -> None:
+        for name, ours in (("stdout", self._out), ("stderr", self._err)):
+            theirs = getattr(sys, name, None)
+            if theirs is not ours:
+                _flush(theirs)
+                setattr(sys, name, ours)
+        if self._stdin.closed:
+            self._stdin = vars(sys)["__stdin__"] = _null()
+        sys.stdin = self._stdin
+        if self._raw is not None:
+            for fd in (1, 2):
+                if _identity(fd) != self._raw:
+                    os.dup2(self._spare[fd - 1], fd)
+
+    def rest(self) -> None:
+        """Let go of the job's directory while there is nothing to do."""
+        os.chdir("/")
+
+
+def _flush(stream: Any) -> None:
+    try:
+        stream.flush()
+    except Exception:
+        pass  # what it wraps may be closed; the job is over
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    try:
+        info = os.fstat(fd)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
+
+
+def _null() -> Any:
+    """Make descriptor 0 /dev/null and give a file object for it."""
+    fd = os.open(os.devnull, os.O_RDONLY)
+    if fd != 0:
+        os.dup2(fd, 0)
+        os.close(fd)
+    os.set_inheritable(0, True)
+    return open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+
+
+def interruptible() -> Interrupts:
+    """Have SIGINT raise KeyboardInterrupt while a job runs, and do nothing otherwise."""
+    interrupts = Interrupts()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, interrupts)
+    return interrupts
+
+
+class Interrupts:
+    """The handler of SIGINT."""
+
+    def __init__(self) -> None:
+        self.allowed = False
+
+    def __call__(self, number: int, frame: object) -> None:
+        if self.allowed:
+            raise KeyboardInterrupt

@@ -1,0 +1,235 @@
+"""The worker's connection to the agent. The worker loads this file by path.
+
+Outcomes gather here and go out in groups: at once when the worker has nothing else
+to do, else after 10 to 20 ms.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+
+from . import frames
+from .sockets import connect_unix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .worker_streams import Sink
+
+__all__ = ["Flusher", "Link", "Outcome"]
+
+#: Outcomes wait for company this long (ns), or for so many bytes.
+LATEST = 15_000_000
+_MOST = 4 << 20
+_READ = 1 << 18
+_FIRST_WAIT, _LONGEST_WAIT, _GIVE_UP = 0.05, 1.0, 600.0
+
+
+class Outcome:
+    """What became of one job: the head of its JSON, and its blobs.
+
+    Parameters
+    ----------
+    seq:
+        The job's sequence number.
+    head:
+        Its JSON up to the blobs, without the closing brace.
+    result, records, pickle:
+        The blobs, or None.
+    finished:
+        When, by the monotonic clock (ns).
+    """
+
+    __slots__ = ("finished", "head", "pickle", "records", "result", "seq")
+
+    def __init__(
+        self, seq: int, head: str, result: bytes | None, records: bytes | None, pickle: bytes | None, finished: int
+    ) -> None:
+        self.seq = seq
+        self.head = head
+        self.result = result
+        self.records = records
+        self.pickle = pickle
+        self.finished = finished
+
+    def add_to(self, blobs: list[bytes]) -> str:
+        """Append the blobs and give the whole JSON, which names their places."""
+        places = []
+        for blob in (self.result, self.records, self.pickle):
+            if blob is None:
+                places.append("null")
+            else:
+                places.append(str(len(blobs)))
+                blobs.append(blob)
+        return self.head + ',"result":%s,"records":%s,"pickle":%s}' % tuple(places)
+
+    def frame(self) -> bytes:
+        """Give the outcome as the frame that the journal keeps."""
+        blobs: list[bytes] = []
+        return _frame(self.add_to(blobs), blobs)
+
+
+def _frame(text: str, blobs: list[bytes]) -> bytes:
+    if blobs:
+        text = text[:-1] + ',"blobs":[%s]}' % ",".join([str(len(blob)) for blob in blobs])
+    return frames.assemble(text.encode(), blobs)
+
+
+class Link:
+    """The socket, and what waits to be sent.
+
+    Parameters
+    ----------
+    path:
+        The agent's socket, of any length.
+    hello:
+        What to say first on each connection.
+    """
+
+    def __init__(self, path: str, hello: dict[str, Any]) -> None:
+        self._path = path
+        self._hello = frames.encode(hello)
+        self._sock: socket.socket | None = None
+        self._decoder = frames.Decoder()
+        self._lock = threading.Lock()
+        self._texts: list[str] = []
+        self._blobs: list[bytes] = []
+        self._bytes = 0
+        #: When the oldest waiting outcome came (monotonic ns); 0 if none waits.
+        self.since = 0
+        os.register_at_fork(after_in_child=self._close)
+
+    def connect(self, wanted: Callable[[], bool]) -> bool:
+        """Connect and say hello, trying again for ten minutes; False if that fails or nobody wants it."""
+        self._close()
+        wait = _FIRST_WAIT
+        end = time.monotonic() + _GIVE_UP
+        while wanted():
+            try:
+                sock = connect_unix(self._path)
+                sock.sendall(self._hello)
+            except OSError:
+                if time.monotonic() > end:
+                    return False
+                time.sleep(wait)
+                wait = min(wait * 1.5, _LONGEST_WAIT)
+                continue
+            self._decoder = frames.Decoder()
+            self._sock = sock
+            return True
+        return False
+
+    def _close(self) -> None:
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.close()
+
+    def receive(self, block: bool) -> list[frames.Frame] | None:
+        """Give the frames that came, perhaps none; None if the agent is gone."""
+        sock = self._sock
+        if sock is None:
+            return None
+        try:
+            data = sock.recv(_READ, 0 if block else socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        return self._decoder.feed(data) if data else None
+
+    def drop(self) -> None:
+        """Let go of a dead connection and what waited for it: that is in the journal."""
+        with self._lock:
+            self._close()
+            self._texts, self._blobs, self._bytes, self.since = [], [], 0, 0
+
+    def put(self, outcome: Outcome) -> None:
+        """Let an outcome wait for others."""
+        with self._lock:
+            if not self._texts:
+                self.since = outcome.finished
+            held = len(self._blobs)
+            self._texts.append(outcome.add_to(self._blobs))
+            self._bytes += sum(map(len, self._blobs[held:]))
+        if self._bytes > _MOST:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits."""
+        with self._lock:
+            if self._texts:
+                text = '{"op":"done","outcomes":[' + ",".join(self._texts) + "]}"
+                frame = _frame(text, self._blobs)
+                self._texts, self._blobs, self._bytes, self.since = [], [], 0, 0
+                self._send(frame)
+
+    def say(self, header: dict[str, Any]) -> None:
+        """Send a frame, behind what waits."""
+        self.flush()
+        with self._lock:
+            self._send(frames.encode(header))
+
+    def _send(self, frame: bytes) -> None:
+        if self._sock is not None:
+            try:
+                self._sock.sendall(frame)
+            except OSError:
+                pass  # the next receive sees the end, and the journal has the outcomes
+
+
+class Flusher(threading.Thread):
+    """Looks every 10 ms, while there is work, for what has waited long enough."""
+
+    def __init__(self, sink: Sink, link: Link) -> None:
+        super().__init__(name="vigie-flusher", daemon=True)
+        self._sink = sink
+        self._link = link
+        self._busy = False
+        self._asleep = False
+        self._wake = threading.Event()
+
+    def work(self) -> None:
+        """Say that a job may run."""
+        self._busy = True
+        if self._asleep:
+            self._wake.set()
+
+    def rest(self) -> None:
+        """Say that no job runs and nothing waits."""
+        self._busy = False
+
+    def run(self) -> None:
+        idle = 0
+        while True:
+            if self._busy:
+                idle = 0
+                self._look()
+            else:
+                # A while of looking in vain is cheaper than waking up for each lone job.
+                idle += 1
+                if idle > 100:
+                    self._sleep()
+                    idle = 0
+            time.sleep(0.01)
+
+    def _sleep(self) -> None:
+        self._asleep = True
+        if not self._busy:
+            self._wake.wait()
+        self._asleep = False
+        self._wake.clear()
+
+    def _look(self) -> None:
+        try:
+            self._sink.tick()
+            since = self._link.since
+            if since and time.monotonic_ns() - since > LATEST - 10_000_000:
+                self._link.flush()
+        except Exception as error:
+            # It must not end: partial lines and outcomes would wait for ever.
+            os.write(2, f"vigie worker: {error!r}\n".encode())

@@ -1,0 +1,331 @@
+"""Running one job: find the function, call it, make an outcome of whatever happens.
+
+The worker loads this file by path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+import types
+
+from . import payload, workfiles
+from .worker_link import Outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .worker_context import Context, Interrupts, Surroundings
+    from .worker_hooks import Hooks
+    from .worker_streams import Sink
+
+__all__ = ["Job", "Runner"]
+
+#: A result larger than this is a file beside the job.
+INLINE = 1 << 20
+#: Of an error's message and traceback, kept at most (characters).
+_MESSAGE, _TRACEBACK = 1 << 16, 1 << 18
+_PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict, set))
+_HEAD = (
+    '{"seq":%d,"job":%d,"attempt":%d,"how":"%s","code":%s,"encoding":%s,"started":%d,"finished":%d,'
+    '"duration":%d,"cpu":%d,"rss":%d,"error":%s'
+)
+
+
+class Job:
+    """One job as the agent sent it."""
+
+    __slots__ = ("args", "attempt", "blobs", "context", "deps", "encoding", "first", "job", "seq", "task")
+
+    def __init__(self, header: dict[str, Any], args: bytes, blobs: list[bytes], first: bool) -> None:
+        self.seq: int = header["seq"]
+        self.job: int = header["job"]
+        self.attempt: int = header.get("attempt", 1)
+        self.task: int = header["task"]
+        self.context: int = header["context"]
+        self.encoding: str = header.get("encoding") or "json"
+        self.deps: list[Any] = header.get("deps") or []
+        self.args = args
+        self.blobs = blobs if self.deps else []
+        self.first = first
+
+
+class Task:
+    """A function as the agent described it; found on first use."""
+
+    __slots__ = ("code", "function", "reference")
+
+    def __init__(self, reference: str | None, code: bytes | None) -> None:
+        self.reference = reference
+        self.code = code
+        self.function: Any = None
+
+
+class Runner:
+    """Runs jobs one after the other in the main thread."""
+
+    def __init__(
+        self, home: str, sink: Sink, scene: Surroundings, hooks: Hooks, interrupts: Interrupts
+    ) -> None:
+        self.home = home
+        self.sink = sink
+        self.tasks: dict[int, Task] = {}
+        self.contexts: dict[int, Context] = {}
+        self._scene = scene
+        self._hooks = hooks
+        self._interrupts = interrupts
+        self._key: bytes | None = None
+        self._pid = os.getpid()
+        self._rss = 0
+        self._below = 0.0
+        self._peak_file: Any = None
+        try:
+            self._peak_file = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            pass  # then the peak of memory is that of the worker's whole life
+
+    @property
+    def key(self) -> bytes | None:
+        """The signing key, read when first needed."""
+        if self._key is None:
+            self._key = payload.read_key(os.path.join(self.home, "secret"))
+        return self._key
+
+    def run(self, job: Job) -> Outcome:
+        """Run a job; its context must not be looked at again before the next one."""
+        how, code, encoding, error = "return", "null", "null", "null"
+        result = pickled = None
+        before = self._cpu()
+        started = time.time_ns()
+        begun = time.monotonic_ns()
+        try:
+            kind, result = self._call(job)
+            encoding = '"%s"' % kind
+        except BaseException as raised:
+            if self.sink.in_child:
+                self._end_child(raised)
+            status = _exit_status(raised, self.sink)
+            if status is None:
+                how = "raise"
+                error, pickled = self._describe(raised)
+            # Its frames hold the job's values, large ones perhaps.
+            raised.__traceback__ = None
+            elif status:
+                how, code = "exit", str(status)
+            else:
+                encoding, result = '"json"', b"null"
+        if self.sink.in_child:
+            self._end_child(None)
+        finished = time.monotonic_ns()
+        self._hooks.restore()
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        head = _HEAD % (
+            job.seq, job.job, job.attempt, how, code, encoding, started // 1000,
+            (started + finished - begun) // 1000, (finished - begun) // 1000,
+            int((self._cpu(usage) - before) * 1e6), self._peak(usage.ru_maxrss), error,
+        )  # fmt: skip
+        return Outcome(job.seq, head, result, None, pickled, finished)
+
+    # --- the call -------------------------------------------------------------
+
+    def _call(self, job: Job) -> tuple[str, bytes | None]:
+        interrupts = self._interrupts
+        try:
+            self._scene.enter(self.contexts[job.context], job.job, job.attempt)
+            interrupts.allowed = True
+            task = self.tasks[job.task]
+            function = task.function or self._find(task)
+            args, kwargs = self._arguments(job)
+            value = function(*args, **kwargs)
+            if type(value) not in _PLAIN:
+                value = self._settle(value)
+            encoding, data = payload.dumps(value, self.key, "the result")
+        finally:
+            interrupts.allowed = False
+            self._scene.leave()
+        if len(data) > INLINE:
+            path = workfiles.job_file(self.home, job.job, "result", job.attempt)
+            workfiles.write_result(path, encoding, data)
+            return "file", None
+        return encoding, data
+
+    def _arguments(self, job: Job) -> tuple[list[Any], dict[str, Any]]:
+        both = payload.loads(job.encoding, job.args, self.key if job.encoding != "json" else None)
+        for path, encoding, where in job.deps:
+            found = (encoding, job.blobs[where]) if isinstance(where, int) else workfiles.read_result(where)
+            both = payload.insert(both, path, payload.loads(*found, self.key))
+        return both[0], both[1]
+
+    def _find(self, task: Task) -> Any:
+        code = task.code
+        found = _import(task.reference or "") if code is None else payload.loads("pickle", code, self.key)
+        task.function = payload.unwrap(found)
+        return task.function
+
+    def _settle(self, value: Any) -> Any:
+        """Run what a call has only prepared: a generator, a coroutine."""
+        if isinstance(value, types.GeneratorType):
+            while True:
+                try:
+                    item = next(value)
+                except StopIteration as end:
+                    return end.value
+                self._yielded(item)
+        if isinstance(value, types.CoroutineType):
+            import asyncio
+
+            return asyncio.run(value)
+        if isinstance(value, types.AsyncGeneratorType):
+            import asyncio
+
+            return asyncio.run(self._drain(value))
+        return value
+
+    async def _drain(self, source: Any) -> None:
+        async for item in source:
+            self._yielded(item)
+
+    def _yielded(self, item: Any) -> None:
+        encoding, data = payload.dumps(item, self.key, "a yielded value")
+        if encoding == "json":
+            self.sink.record("output", json_data=data.decode())
+        else:
+            self.sink.record("output", pickled=data, shown=_shown(item))
+
+    # --- when it goes wrong ---------------------------------------------------
+
+    def _end_child(self, raised: BaseException | None) -> None:
+        """End a forked child that came back from the function: there is one worker only."""
+        status = 0
+        if raised is not None:
+            found = _exit_status(raised, self.sink)
+            if found is None:
+                self.sink.record("error", text=_traceback(raised))
+            status = 1 if found is None else found
+        os._exit(status)
+
+    def _describe(self, raised: BaseException) -> tuple[str, bytes | None]:
+        """Give the JSON of an error, and its signed pickle if it has one."""
+        kind = type(raised)
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        try:
+            pickled = payload.dump_exception(raised, self.key)
+        except Exception:  # a hostile __reduce__, or no memory left
+            pickled = None
+        if pickled is not None and len(pickled) > INLINE:
+            pickled = None
+        said = {
+            "type": name,
+            "message": _cut(_text(raised), _MESSAGE),
+            "traceback": _cut(_traceback(raised), _TRACEBACK),
+            "pickled": pickled is not None,
+        }
+        return json.dumps(said), pickled
+
+    def _cpu(self, usage: Any = None) -> float:
+        """Give the seconds of processor time used so far, ended children included."""
+        own = usage or resource.getrusage(resource.RUSAGE_SELF)
+        if usage is not None:
+            # Between jobs no child ends, so that one look after each job is enough.
+            below = resource.getrusage(resource.RUSAGE_CHILDREN)
+            self._below = below.ru_utime + below.ru_stime
+        return float(own.ru_utime + own.ru_stime + self._below)
+
+    def _peak(self, maxrss: int) -> int:
+        """Give the peak of memory in bytes, and start anew where this job raised it."""
+        if maxrss > self._rss and self._peak_file is not None:
+            try:
+                os.write(self._peak_file, b"5")
+            except OSError:
+                os.close(self._peak_file)
+                self._peak_file = None
+            self._rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return maxrss * 1024
+
+
+def _import(reference: str) -> Any:
+    """Give the object at ``package.module:qualified.name``."""
+    module, _, qualname = reference.partition(":")
+    if not module or not qualname:
+        raise ImportError(f"{reference!r} is not of the form module:function")
+    try:
+        __import__(module)
+    except Exception as error:
+        missing = isinstance(error, ModuleNotFoundError) and module.startswith(str(error.name))
+        why = f"there is no module {error.name!r}" if missing else f"{type(error).__name__}: {error}"  # type: ignore[attr-defined]
+        raise ImportError(f"cannot import {module!r} for {reference}: {why}", name=module) from error
+    found: Any = sys.modules[module]
+    for word in qualname.split("."):
+        try:
+            found = getattr(found, word)
+        except AttributeError:
+            where = getattr(sys.modules[module], "__file__", None) or "built in"
+            raise ImportError(f"module {module!r} ({where}) has no {qualname!r}", name=module) from None
+    if not callable(payload.unwrap(found)):
+        raise TypeError(f"{reference} is a {type(found).__name__}, which cannot be called")
+    return found
+
+
+def _exit_status(raised: BaseException, sink: Sink) -> int | None:
+    """Give the status that ``sys.exit`` asked for; None for any other exception."""
+    if not isinstance(raised, SystemExit):
+        return None
+    code = raised.code
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    sink.record("error", text=_text(code) + "\n")
+    return 1
+
+
+def _text(thing: object) -> str:
+    try:
+        return str(thing)
+    except Exception as error:
+        return f"<its text cannot be made: {type(error).__name__}>"
+
+
+def _shown(value: object) -> str:
+    try:
+        return _cut(repr(value), 200)
+    except Exception:
+        return object.__repr__(value)
+
+
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+
+
+_OWN = os.path.dirname(os.path.abspath(__file__))
+
+
+def _is_own(filename: str) -> bool:
+    folder, name = os.path.split(filename)
+    return folder == _OWN and name.startswith(("worker", "payload", "workfiles"))
+
+
+def _traceback(raised: BaseException) -> str:
+    """Give the traceback as Python prints it, from the job's own code on."""
+    import traceback
+
+    try:
+        seen: set[int] = set()
+        error: BaseException | None = raised
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
+            trace = error.__traceback__
+            while trace is not None and _is_own(trace.tb_frame.f_code.co_filename):
+                trace = trace.tb_next
+            error.__traceback__ = trace
+            error = error.__cause__ or error.__context__
+        return "".join(traceback.format_exception(type(raised), raised, raised.__traceback__))
+    except Exception as failure:
+        return f"{type(raised).__name__}: its traceback cannot be made: {type(failure).__name__}\n"
