@@ -323,6 +323,9 @@ class Agent:
         if row is None:
             return None
         settings = self.dispatch.settings(row.queue)
+        full = self.dispatch.used(row.queue) >= settings.slots
+        if not (full or settings.paused or settings.rate or row.keyed):
+            return None  # it is on its way
         busy = [r[0] for r in self.store.run("busy", (row.queue,))]
         return {
             "queue": row.queue,
@@ -331,6 +334,7 @@ class Agent:
             "busy": busy,
             "paused": settings.paused,
             "rate": settings.rate,
+            "keyed": bool(row.keyed),
         }
 
     def status(self) -> dict[str, Any]:
@@ -393,6 +397,19 @@ def take_lock(home: Home) -> int:
     return fd
 
 
+def make_secret(home: Home) -> None:
+    """Make the key that signs pickles, if there is none yet."""
+    if os.path.exists(home.secret):
+        return
+    fd = os.open(home.secret + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, os.urandom(32))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(home.secret + ".part", home.secret)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the agent of the home named on the command line (``python -m vigie.agent HOME``)."""
     args = sys.argv[1:] if argv is None else argv
@@ -407,6 +424,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         home.create()
         lock = take_lock(home)
+        make_secret(home)
     except VigieError as error:
         print(f"vigie agent: {error.message}", file=sys.stderr)
         return error.code

@@ -1,0 +1,215 @@
+"""Functions as tasks: the decorator, ``start`` and ``start_many``."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from vigie import environment, payload, submission
+from vigie.errors import NotSerializable, UsageError
+from vigie.handle import Job
+from vigie.session import Session, session
+from vigie.submission import Options, Submission
+
+__all__ = ["Task", "start", "start_many", "task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Task(Generic[P, R]):
+    """A function that can be called here, or started in the background.
+
+    Made by :func:`task`. Calling it runs the function here and now.
+    """
+
+    def __init__(self, function: Callable[P, R], options: dict[str, Any]) -> None:
+        Options(**options)  # wrong words are refused where they are written
+        self.__vigie_function__ = function
+        self._options = options
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.__vigie_function__(*args, **kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        return Task(self.__vigie_function__.__get__(instance, owner), self._options)
+
+    def __repr__(self) -> str:
+        function = self.__vigie_function__
+        return f"<task {getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', '?')}>"
+
+    def options(self, **options: Any) -> Task[P, R]:
+        """Give the same task with other options: ``checksum.options(timeout="1h").start(p)``.
+
+        The options are those of :func:`start` for commands.
+        """
+        return Task(self.__vigie_function__, {**self._options, **options})
+
+    def start(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Start it in the background; every argument is the function's.
+
+        A :class:`~vigie.Job` among the arguments is a dependency, and is replaced by
+        its result.
+
+        Raises
+        ------
+        NotSerializable
+            When the function or an argument cannot travel; the message says which.
+        AgentUnreachable
+            When the agent cannot be reached or started.
+        """
+        return _start_function(self.__vigie_function__, [(args, kwargs)], self._options)[0]
+
+    def start_many(self, calls: Iterable[Sequence[Any]]) -> list[Job]:
+        """Start it once for each tuple of arguments, in one commit."""
+        return _start_function(self.__vigie_function__, [(tuple(args), {}) for args in calls], self._options)
+
+
+@overload
+def task(function: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(**options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+
+def task(function: Any = None, /, **options: Any) -> Any:
+    """Make a function a task, with options for its background runs.
+
+    Parameters
+    ----------
+    options:
+        Those of :func:`start` for commands: ``timeout="10m"``, ``retries=3`` …
+
+    >>> @task(timeout="10m", retries=3)
+    ... def double(n):
+    ...     return 2 * n
+    >>> double(4)
+    8
+    """
+    if function is None:
+        return lambda fn: Task(fn, options)
+    return Task(function, options)
+
+
+def start(what: Any, /, *args: Any, **kwargs: Any) -> Job:
+    """Start a function or a command in the background, and give a handle on the job.
+
+    Parameters
+    ----------
+    what:
+        A function: every further argument is the function's. Or a command, as a list of
+        words: then the keywords are options, each optional: ``name, cwd, env, env_file,
+        env_none, python, stdin, timeout, retries, backoff, grace, max_output, on_lost,
+        priority, queue, now, tags, concurrency, after, after_any, delay, at, key``.
+        Durations are seconds or text (``"1h30m"``), sizes bytes or text (``"10 GiB"``);
+        ``after`` takes jobs or ids; ``stdin`` is a path, or bytes.
+
+    Raises
+    ------
+    UsageError
+        When an option makes no sense.
+    NotSerializable
+        When the function or an argument cannot travel.
+    AgentUnreachable
+        When the agent cannot be reached or started.
+
+    Examples
+    --------
+    ``start(["rsync", "-a", "x", "y"], name="copy", timeout="1h")``, ``start(math.sqrt, 16)``
+    """
+    if callable(what):
+        options = what._options if isinstance(what, Task) else {}
+        return _start_function(what, [(args, kwargs)], options)[0]
+    if isinstance(what, str | bytes):
+        raise UsageError(
+            f"a command is a list of words, not {what!r}", f"vigie.start([{what!r}]) or ['/bin/sh', '-c', line]"
+        )
+    if args:
+        raise UsageError("a command takes options only: its words are all in the list")
+    here = session()
+    made = submission.command(list(what), _options(kwargs))
+    return Job(made.send(here.client)["ids"][0], here)
+
+
+def start_many(function: Callable[..., Any], calls: Iterable[Sequence[Any]], /) -> list[Job]:
+    """Start a function once for each tuple of arguments: one request, one commit.
+
+    Parameters
+    ----------
+    function:
+        A function, or a task with its options.
+    calls:
+        Tuples of positional arguments.
+
+    Examples
+    --------
+    ``start_many(checksum, [(path,) for path in paths])``
+    """
+    options = function._options if isinstance(function, Task) else {}
+    return _start_function(function, [(tuple(args), {}) for args in calls], options)
+
+
+def _options(given: dict[str, Any]) -> Options:
+    for name in ("after", "after_any"):
+        if name in given:
+            value = given[name]
+            several = [value] if isinstance(value, Job | int) else list(value)
+            given = {**given, name: [job.id if isinstance(job, Job) else int(job) for job in several]}
+    return Options(**given)
+
+
+def _start_function(
+    function: Any, calls: list[tuple[tuple[Any, ...], dict[str, Any]]], given: dict[str, Any]
+) -> list[Job]:
+    if not calls:
+        return []
+    here = session()
+    options = _options(given)
+    try:
+        reference, code, label = payload.dump_function(function, here.key)
+        encoded, deps = _arguments(here, calls)
+    except payload.PayloadError as error:
+        raise NotSerializable(str(error)) from None
+    where = environment.directory(options.cwd)
+    task_fields = {
+        "kind": "function",
+        "function": reference or label,
+        "code": code is not None,
+        "label": label,
+        "python": environment.choose_python(options.python, where) if options.python else _own_python(),
+    }
+    made = Submission(
+        task_fields,
+        options,
+        cwd=where,
+        blobs=[*([code] if code is not None else []), *(blob for _, blob in encoded)],
+        encodings=[encoding for encoding, _ in encoded],
+        path=environment.import_path(where),
+        count=len(calls),
+        deps=deps,
+    )
+    return [Job(job, here) for job in made.send(here.client)["ids"]]
+
+
+def _own_python() -> str:
+    import sys
+
+    return sys.executable or os.path.join(sys.prefix, "bin", "python3")
+
+
+def _arguments(
+    here: Session, calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+) -> tuple[list[tuple[str, bytes]], dict[str, Any]]:
+    """Encode the arguments of each call; give also where jobs' results go in them."""
+    encoded = []
+    deps: dict[str, Any] = {}
+    for index, (args, kwargs) in enumerate(calls):
+        clean, named, found = payload.extract_dependencies(args, kwargs, lambda value: isinstance(value, Job))
+        if found:
+            deps[str(index)] = [[path, job] for path, job in found]
+        encoded.append(payload.dump_arguments(clean, named, here.key))
+    return encoded, deps
