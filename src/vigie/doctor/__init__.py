@@ -7,6 +7,7 @@ can show it another machine. Nothing here changes anything or starts the agent.
 
 from __future__ import annotations
 
-from vigie.doctor.check import Check, examine, worst
+from vigie.doctor.check import Check, worst
+from vigie.doctor.examination import examine
 
 __all__ = ["Check", "examine", "worst"]
