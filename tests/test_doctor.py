@@ -16,10 +16,12 @@ import warnings
 import apsw
 import pytest
 
+import vigie
 from vigie.cli import doctor as verb
 from vigie.cli.context import Context
 from vigie.doctor import Check, examine, machine, places, pythons, session, storage, worst
 from vigie.doctor.check import STATUSES
+from vigie.launch import launch
 from vigie.sockets import bind_unix
 from vigie.store.sqlite import Store
 
@@ -203,6 +205,36 @@ def test_a_file_of_somebody_else(home):
     os.chown(home.secret, 4242, -1)
     check = places.permissions(home)
     assert (check.status, "belongs to user 4242" in check.said) == ("fail", True)
+
+
+@pytest.mark.slow
+def test_a_real_agent_answers_and_is_healthy(home):
+    launch(home).close()
+    (agent,) = home.processes("agent")
+    found = named(home, deep=True)
+    assert f"agent {vigie.__version__} answers (pid {agent.pid})" in found["socket"].said
+    assert f"held by pid {agent.pid}" in found["lock"].said
+    for name in ("home", "permissions", "socket", "lock", "store"):
+        assert found[name].status == "ok", found[name]
+
+
+@pytest.mark.slow
+def test_the_program_itself(vigie, home):
+    done = vigie("doctor", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["home"] == home.root
+    os.mkdir(home.root, 0o777)
+    os.chmod(home.root, 0o777)
+    done = vigie("doctor")
+    assert done.returncode == 1
+    assert "1 failure" in done.stderr
+
+
+def test_an_agent_of_another_version_is_to_be_restarted():
+    check = places._answer({"version": "0.0.9", "pid": 7, "keeper": {"version": "0.0.8", "pid": 8}}, "how")
+    assert check.status == "warn"
+    assert "keeper 0.0.8 (pid 8)" in check.said
+    assert check.todo.startswith("vigie agent restart")
 
 
 def test_a_socket_that_a_killed_agent_left(home):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
+from typing import Any
 
 from vigie.config import Home
 from vigie.doctor.check import Check, fail, note, ok, warn
@@ -143,8 +144,9 @@ def socket(where: Home) -> Check:
 def _answer(status: dict[str, object], how: str) -> Check:
     from vigie import __version__
 
-    keeper = status.get("keeper")
-    beside = f", keeper {keeper.get('version')} (pid {keeper.get('pid')})" if isinstance(keeper, dict) else ""
+    keeper: Any = status.get("keeper")
+    known = isinstance(keeper, dict) and keeper.get("pid")
+    beside = f", keeper {keeper.get('version')} (pid {keeper.get('pid')})" if known else ""
     said = f"agent {status.get('version')} answers (pid {status.get('pid')}){beside} ({how})"
     if status.get("version") != __version__:
         return warn(
