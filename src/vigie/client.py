@@ -90,6 +90,7 @@ class Client:
         self.home = home
         self.program = program
         self.autostart = autostart
+        self._closed = False
         self._reset()
 
     def _reset(self) -> None:
@@ -163,7 +164,7 @@ class Client:
             # It ended before its answer left: the same.
             return True
         finally:
-            self.close()
+            self._disconnect()
         return True
 
     def connect(self) -> dict[str, Any]:
@@ -178,7 +179,11 @@ class Client:
                 trouble.note(self.home)
 
     def close(self) -> None:
-        """Let go of the connection; the next call makes another."""
+        """Let go of the connection for good; threads that wait over it get AgentUnreachable."""
+        self._closed = True
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None and self._pid == os.getpid():
             connection.close()
@@ -228,6 +233,8 @@ class Client:
         """Give the living connection, or make one."""
         if self._pid != os.getpid():
             self._reset()
+        if self._closed:
+            raise AgentUnreachable(f"this way to the agent of {self.home.root} was closed")
         with self._connecting:
             connection = self._connection
             if connection is None or connection.broken:
