@@ -108,6 +108,10 @@ class Output:
             self.row = {**self.row, "state": "stopped"} if row is None else row
             self._version = version
 
+    def go_live(self) -> None:
+        """From now on what stands behind the index is dated by the clock: it has just come."""
+        self._live = True
+
     def pump(self) -> Iterator[Piece]:
         """Give what there is behind the position, over all attempts."""
         while True:
@@ -126,7 +130,7 @@ class Output:
 
         ``idle`` is called before each wait of ``poll`` seconds.
         """
-        self._live = True
+        self.go_live()
         while True:
             self.refresh()
             ended = self.ended

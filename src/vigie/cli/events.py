@@ -1,0 +1,170 @@
+"""``vigie events``: the timeline."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from vigie import selection, view
+from vigie.cli import shown
+from vigie.errors import UsageError
+from vigie.terminal import Table, clean, paint, width
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from typing import Any
+
+    from vigie.cli.context import Context
+    from vigie.store.reader import Reader
+
+SUMMARY = "show the timeline: every change of state, and every write by a person"
+EXAMPLES = """\
+vigie events                       # the newest
+vigie events --since 1h --name 'backup*'
+vigie events --follow
+vigie events --json --limit 0 | jq 'select(.uid != null)'   # what people did
+"""
+USUAL = 50
+_POLL = 0.05
+_PAGE = 500
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    selection.add_arguments(parser)
+    add = parser.add_argument
+    add("--limit", metavar="N", type=int, help=f"the newest N (default {USUAL}, with --since or --json all; 0: all)")
+    add("--follow", action="store_true", help="go on with what comes; Ctrl-C ends it")
+    add("--json", action="store_true", help="as an array; with --follow one line an event")
+
+
+def run(args: argparse.Namespace, out: Context) -> int:
+    """Show the timeline."""
+    if args.limit is not None and args.limit < 0:
+        raise UsageError(f"--limit is {args.limit}: it must not be negative")
+    chosen = selection.from_args(args)
+    # Events of firings and lives are part of the timeline too.
+    if chosen.about_jobs:
+        chosen.every = True
+    usual = None if chosen.since is not None or args.json else USUAL
+    limit = usual if args.limit is None else args.limit or None
+    reader = out.reader()
+    if args.json and not args.follow:
+        shown.json_array(out, (view.event(row) for row in _newest(reader, chosen, limit)))
+        return 0
+    writer = _Lines(out, as_json=args.json)
+    last = reader.newest_event()
+    count = 0
+    for row in _newest(reader, chosen, limit, before=last + 1):
+        writer.write(row)
+        count += 1
+    out.stdout.flush()
+    if args.follow:
+        _follow(reader, chosen, last, writer, out)
+    if not count and out.is_person:
+        out.say("nothing has happened yet · vigie start -- sleep 60")
+    return 0
+
+
+def _newest(
+    reader: Reader, chosen: selection.Filter, limit: int | None, before: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """Give the newest events, oldest first, a page at a time."""
+    last = reader.newest_event() + 1 if before is None else before
+    if limit is None:
+        after = 0
+    else:
+        page = _last(reader, chosen, limit, last)
+        if not page:
+            return
+        after = page - 1
+    while page_rows := reader.events(chosen, after=after, limit=_PAGE):
+        for row in page_rows:
+            if row["id"] >= last:
+                return
+            yield row
+        after = page_rows[-1]["id"]
+
+
+def _last(reader: Reader, chosen: selection.Filter, limit: int, before: int) -> int:
+    """Give the id of the oldest of the newest ``limit`` events, 0 if there is none."""
+    first = 0
+    left = limit
+    while left > 0:
+        page = reader.events(chosen, before=before, limit=min(_PAGE, left))
+        if not page:
+            break
+        first = before = page[0]["id"]
+        left -= len(page)
+    return first
+
+
+def _follow(reader: Reader, chosen: selection.Filter, last: int, writer: _Lines, out: Context) -> None:
+    version: Any = None
+    while True:
+        found = reader.data_version()
+        if found != version:
+            version = found
+            while page := reader.events(chosen, after=last, limit=_PAGE):
+                for row in page:
+                    writer.write(row)
+                last = page[-1]["id"]
+            out.stdout.flush()
+        time.sleep(_POLL)
+
+
+class _Lines:
+    """Writes events as they come, in columns that only grow."""
+
+    def __init__(self, out: Context, *, as_json: bool) -> None:
+        self._out = out
+        self._json = as_json
+        self._table = Table(["TIME", "ABOUT", "WHAT", "STATE", "BY", "DETAIL"])
+        self._header = out.is_tty
+        self._room = width(out.stdout) if out.is_tty else None
+        self._day = time.localtime().tm_yday
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Write one event."""
+        if self._json:
+            self._out.print(shown.dumps(view.event(row)))
+            return
+        cells = [
+            self._time(row["at"]),
+            str(row["job"]) if row["job"] is not None else (row["object"] or "-"),
+            row["verb"],
+            self._change(row),
+            row["program"] or ("-" if row["uid"] is None else f"uid {row['uid']}"),
+            detail(row),
+        ]
+        for line in self._table.lines([cells], room=self._room, paint=paint(self._out), header=self._header):
+            self._out.print(line)
+        self._header = False
+
+    def _time(self, at: int) -> str:
+        clock = time.localtime(at / 1e6)
+        form = "%H:%M:%S" if clock.tm_yday == self._day else "%Y-%m-%d %H:%M:%S"
+        return f"{time.strftime(form, clock)}.{at // 1000 % 1000:03d}"
+
+    def _change(self, row: dict[str, Any]) -> tuple[str, str | None]:
+        before, after = row["before"], row["after"]
+        if row["object"] is not None or after is None:
+            return "-", None
+        return (f"{before} → {after}" if before and before != after else after), after
+
+
+def detail(row: dict[str, Any]) -> str:
+    """Give an event's detail in a few words."""
+    text = row["detail"] or (row["after"] if row["object"] is not None else "") or ""
+    if not text.startswith("{"):
+        return clean(text)
+    try:
+        known = json.loads(text)
+    except ValueError:
+        return clean(text)
+    shown_pairs = {key: value for key, value in known.items() if value is not None and key != "name"}
+    if "due" in shown_pairs:
+        shown_pairs["due"] = view.instant(shown_pairs["due"])
+    return clean(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shown_pairs.items()))

@@ -1,0 +1,127 @@
+"""Bare ``vigie``: one screen that says how things stand and what to type next."""
+
+from __future__ import annotations
+
+from vigie.cli import shown
+from vigie.presence import agent_pid
+from vigie.selection import Filter
+from vigie.terminal import Table, paint, width
+from vigie.values import format_rate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from vigie.cli.context import Context
+
+SUMMARY = "show on one screen: the agent, what runs, what failed, what waits"
+EXAMPLES = """\
+vigie
+vigie --json
+vigie help            # all verbs
+"""
+_SHOWN = 8
+_LATELY = 24 * 3600 * 1_000_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--json", action="store_true", help="as an object")
+
+
+def run(args: argparse.Namespace, out: Context) -> int:
+    """Show the screen."""
+    at = shown.now()
+    reader = out.reader()
+    pid = agent_pid(out.home)
+    counts = reader.counts()
+    running = reader.jobs(Filter(states=("running", "suspended"), every=True), _SHOWN)
+    waiting = reader.jobs(Filter(states=("queued", "blocked"), every=True), _SHOWN)
+    failed = reader.jobs(Filter(states=("failed", "lost"), every=True), _SHOWN)
+    failed = [row for row in failed if row["finished"] >= at - _LATELY]
+    queues = reader.queues()
+    if args.json:
+        from vigie import view
+
+        out.json(
+            {
+                "agent": {"running": pid is not None, "pid": pid or None},
+                "home": out.home.root,
+                "counts": counts | {"failed_24h": reader.bad_since(at - _LATELY)},
+                "running": [view.job(row, at) for row in running],
+                "waiting": [view.job(row, at) for row in waiting],
+                "failed": [view.job(row, at) for row in failed],
+                "queues": [view.queue(row) for row in queues],
+            }
+        )
+        return 0
+    _agent(pid, counts, out)
+    active = counts.get("running", 0) + counts.get("suspended", 0)
+    _section(f"running ({active})", running, active, at, out)
+    _section("failed within a day", failed, reader.bad_since(at - _LATELY), at, out)
+    idle = counts.get("queued", 0) + counts.get("blocked", 0)
+    _section(f"waiting ({idle})", waiting, idle, at, out)
+    _queues(queues, out)
+    _next(running, waiting, failed, out)
+    return 0
+
+
+def _agent(pid: int | None, counts: dict[str, int], out: Context) -> None:
+    brush = paint(out)
+    if pid is None:
+        idle = "nothing waits for it" if not counts else "jobs wait for it"
+        out.print(f"{brush('yellow', 'agent does not run')}: {idle}; any write starts it · {out.home.root}")
+    else:
+        number = f" (pid {pid})" if pid else ""
+        out.print(f"{brush('green', 'agent runs')}{number} · {out.home.root}")
+
+
+def _section(title: str, rows: list[dict[str, Any]], total: int, at: int, out: Context) -> None:
+    if not rows:
+        return
+    out.print("")
+    out.print(paint(out)("bold", title))
+    room = width(out.stdout) - 2 if out.is_tty else None
+    for line in shown.JobTable().lines(rows, at, room=room, paint=paint(out)):
+        out.print("  " + line)
+    if total > len(rows):
+        out.print(f"  and {total - len(rows)} more")
+
+
+def _queues(rows: list[dict[str, Any]], out: Context) -> None:
+    rows = [row for row in rows if row["used"] or row["queued"] or row["paused"] or row["rate"] is not None]
+    if not rows:
+        return
+    out.print("")
+    out.print(paint(out)("bold", "queues"))
+    table = Table(["NAME", "BUSY", "WAITING", "RATE", "STATE"], right=(1, 2))
+    cells: list[list[str | tuple[str, str | None]]] = [
+        [
+            row["name"],
+            f"{row['used']} of {row['slots']}",
+            str(row["queued"]),
+            format_rate(row["rate"]),
+            ("paused", "yellow") if row["paused"] else "open",
+        ]
+        for row in rows
+    ]
+    for line in table.lines(cells, paint=paint(out)):
+        out.print("  " + line)
+
+
+def _next(
+    running: list[dict[str, Any]], waiting: list[dict[str, Any]], failed: list[dict[str, Any]], out: Context
+) -> None:
+    commands = []
+    if failed:
+        commands.append(f"vigie why {failed[0]['id']}")
+    if running:
+        commands.append(f"vigie logs -f {running[0]['id']}")
+    elif waiting:
+        commands.append(f"vigie why {waiting[-1]['id']}")
+    if not commands:
+        commands.append("vigie start -- CMD …")
+    if out.is_tty:
+        out.print("")
+        out.print(paint(out)("dim", "  ".join(f"· {command}" for command in [*commands, "vigie jobs", "vigie help"])))
