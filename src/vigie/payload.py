@@ -89,6 +89,8 @@ def dumps(value: Any, key: bytes | None, name: str = "the value") -> tuple[str, 
     >>> dumps((1, 2), b"key")[0]
     'pickle'
     """
+    if value is None:
+        return "json", b"null"
     if _plain(value):
         try:
             return "json", _dumps(value).encode()
@@ -121,7 +123,7 @@ def loads(encoding: str, data: bytes, key: bytes | None) -> Any:
     [1]
     """
     if encoding == "json":
-        return _loads(data.decode())
+        return _loads(str(data, "utf-8"))
     if encoding != "pickle":
         raise PayloadError(f"unknown encoding {encoding!r}")
     body = _verify(data, key)

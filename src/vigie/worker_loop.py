@@ -56,7 +56,7 @@ class Worker:
         self.journal = Journal(os.path.join(self._dir, "journal"))
         self.sink = Sink(self.page, home)
         out, err = Recorder(self.sink, "output", 1), Recorder(self.sink, "error", 2)
-        self.scene = Surroundings(home, out, err, self.sink.raw_identity())
+        self.scene = Surroundings(home, out, err, self.sink.has_raw)
         self.runner = Runner(home, self.sink, self.scene, Hooks(self.sink), interruptible())
         version = "%d.%d.%d" % sys.version_info[:3]
         hello = {"vigie": 1, "role": "worker", "worker": number, "pid": os.getpid()}
@@ -101,6 +101,7 @@ class Worker:
                 frames = self.link.receive(block=True)
                 self.flusher.work()
                 self.sink.resync()
+                self.runner.start_clock()
             elif time.monotonic_ns() - self._looked > _LOOK:
                 frames = self.link.receive(block=False)
             else:

@@ -27,6 +27,8 @@ __all__ = ["Job", "Runner"]
 
 #: A result larger than this is a file beside the job.
 INLINE = 1 << 20
+#: No child can have been started, run and waited for in less (ns).
+_CHILD = 200_000
 #: Of an error's message and traceback, kept at most (characters).
 _MESSAGE, _TRACEBACK = 1 << 16, 1 << 18
 _PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict, set))
@@ -68,9 +70,7 @@ class Task:
 class Runner:
     """Runs jobs one after the other in the main thread."""
 
-    def __init__(
-        self, home: str, sink: Sink, scene: Surroundings, hooks: Hooks, interrupts: Interrupts
-    ) -> None:
+    def __init__(self, home: str, sink: Sink, scene: Surroundings, hooks: Hooks, interrupts: Interrupts) -> None:
         self.home = home
         self.sink = sink
         self.tasks: dict[int, Task] = {}
@@ -81,7 +81,7 @@ class Runner:
         self._key: bytes | None = None
         self._pid = os.getpid()
         self._rss = 0
-        self._below = 0.0
+        self._cpu = self._below = 0.0
         self._peak_file: Any = None
         try:
             self._peak_file = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
@@ -99,7 +99,6 @@ class Runner:
         """Run a job; its context must not be looked at again before the next one."""
         how, code, encoding, error = "return", "null", "null", "null"
         result = pickled = None
-        before = self._cpu()
         started = time.time_ns()
         begun = time.monotonic_ns()
         try:
@@ -112,21 +111,21 @@ class Runner:
             if status is None:
                 how = "raise"
                 error, pickled = self._describe(raised)
-            # Its frames hold the job's values, large ones perhaps.
-            raised.__traceback__ = None
             elif status:
                 how, code = "exit", str(status)
             else:
                 encoding, result = '"json"', b"null"
+            # Its frames hold the job's values, large ones perhaps.
+            raised.__traceback__ = None
         if self.sink.in_child:
             self._end_child(None)
         finished = time.monotonic_ns()
         self._hooks.restore()
-        usage = resource.getrusage(resource.RUSAGE_SELF)
+        cpu, rss = self._usage(finished - begun)
         head = _HEAD % (
             job.seq, job.job, job.attempt, how, code, encoding, started // 1000,
             (started + finished - begun) // 1000, (finished - begun) // 1000,
-            int((self._cpu(usage) - before) * 1e6), self._peak(usage.ru_maxrss), error,
+            cpu, rss, error,
         )  # fmt: skip
         return Outcome(job.seq, head, result, None, pickled, finished)
 
@@ -156,8 +155,9 @@ class Runner:
     def _arguments(self, job: Job) -> tuple[list[Any], dict[str, Any]]:
         both = payload.loads(job.encoding, job.args, self.key if job.encoding != "json" else None)
         for path, encoding, where in job.deps:
-            found = (encoding, job.blobs[where]) if isinstance(where, int) else workfiles.read_result(where)
-            both = payload.insert(both, path, payload.loads(*found, self.key))
+            data = job.blobs[where] if isinstance(where, int) else None
+            kind, data = (encoding, data) if data is not None else workfiles.read_result(where)
+            both = payload.insert(both, path, payload.loads(kind, data, self.key))
         return both[0], both[1]
 
     def _find(self, task: Task) -> Any:
@@ -226,25 +226,36 @@ class Runner:
         }
         return json.dumps(said), pickled
 
-    def _cpu(self, usage: Any = None) -> float:
-        """Give the seconds of processor time used so far, ended children included."""
-        own = usage or resource.getrusage(resource.RUSAGE_SELF)
-        if usage is not None:
-            # Between jobs no child ends, so that one look after each job is enough.
-            below = resource.getrusage(resource.RUSAGE_CHILDREN)
-            self._below = below.ru_utime + below.ru_stime
-        return float(own.ru_utime + own.ru_stime + self._below)
+    def start_clock(self) -> None:
+        """Count processor time from here: what was used before is no job's."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        self._cpu = used.ru_utime + used.ru_stime
 
-    def _peak(self, maxrss: int) -> int:
-        """Give the peak of memory in bytes, and start anew where this job raised it."""
-        if maxrss > self._rss and self._peak_file is not None:
+    def _usage(self, duration: int) -> tuple[int, int]:
+        """Give the processor time (µs) since the last job and the peak of memory (bytes)."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        cpu = used.ru_utime + used.ru_stime
+        spent = cpu - self._cpu
+        self._cpu = cpu
+        if duration > _CHILD:
+            below = resource.getrusage(resource.RUSAGE_CHILDREN)
+            children = below.ru_utime + below.ru_stime
+            spent += children - self._below
+            self._below = children
+        peak = used.ru_maxrss
+        if peak > self._rss:
+            self._reset_peak()
+        return int(spent * 1e6), int(peak) * 1024
+
+    def _reset_peak(self) -> None:
+        """Start anew where this job raised the peak, so that it is not the next one's."""
+        if self._peak_file is not None:
             try:
                 os.write(self._peak_file, b"5")
             except OSError:
                 os.close(self._peak_file)
                 self._peak_file = None
-            self._rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return maxrss * 1024
+        self._rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _import(reference: str) -> Any:

@@ -90,7 +90,8 @@ class Sink:
     def end(self) -> bytes | None:
         """Finish a job's records and give those that fit into its outcome."""
         with self.lock:
-            self.flush()
+            if self._pending:
+                self.flush()
             self._take_raw(last=True)
             extra = self._confess() if self._dropped else b""
             self.active = False
@@ -98,7 +99,8 @@ class Sink:
                 os.close(self._fd)
                 self._fd = -1
                 return None
-            return (self.page.records() + extra) or None
+            held = self.page.records() if self.page.length else b""
+            return (held + extra) or None
 
     def _confess(self) -> bytes:
         """Say that records were dropped: in the file if it takes that much, else with the outcome."""
@@ -123,7 +125,7 @@ class Sink:
             self.flush()
             self._take_raw()
             old = time.monotonic_ns() - self._began >= _YOUNG
-            if old and self._fd < 0 and self.page.records():
+            if old and self._fd < 0 and self.page.length:
                 self._spill()
 
     # --- what is recorded -----------------------------------------------------
@@ -252,12 +254,10 @@ class Sink:
 
     # --- descriptors 1 and 2 --------------------------------------------------
 
-    def raw_identity(self) -> tuple[int, int] | None:
-        """Give device and inode of the file behind descriptors 1 and 2."""
-        if self._raw < 0:
-            return None
-        info = os.fstat(self._raw)
-        return info.st_dev, info.st_ino
+    @property
+    def has_raw(self) -> bool:
+        """Whether descriptor 1 is a file, in which raw output can be seen."""
+        return self._raw >= 0
 
     def _raw_length(self) -> int:
         return os.lseek(self._raw, 0, os.SEEK_END) if self._raw >= 0 else 0

@@ -218,6 +218,11 @@ class Page:
 
     # --- the region -----------------------------------------------------------
 
+    @property
+    def length(self) -> int:
+        """Bytes used in the region."""
+        return self._words[_LENGTH]
+
     def records(self) -> bytes:
         """Give the records in the region: those of the job ``started``."""
         return bytes(self._bytes[_REGION : _REGION + min(self._words[_LENGTH], self.room)])
