@@ -408,16 +408,17 @@ class RecordSource:
             line = next(iter_records(raw), None)
             if line is None or not wanted(line.stream):
                 continue
-            data = shown(line)
-            at = len(data)
             if whole:
                 missing -= 1
-                at = -1
-            elif data:
-                at -= fresh and data.endswith(b"\n")
-                while missing and (at := data.rfind(b"\n", 0, at)) >= 0:
-                    missing -= 1
+                if not missing:
+                    self._offset = start
+                    return 0
+                continue
+            data = shown(line)
+            at = len(data) - (fresh and data.endswith(b"\n"))
             fresh = fresh and not data
+            while missing and (at := data.rfind(b"\n", 0, at)) >= 0:
+                missing -= 1
             if not missing:
                 self._offset, self._trim = (start + len(raw), 0) if at + 1 == len(data) else (start, at + 1)
                 return 0

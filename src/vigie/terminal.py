@@ -90,7 +90,14 @@ def clean(text: object) -> str:
     >>> clean("a\tb\x1b]0;x\x07")
     'a b\u241b]0;x\u2407'
     """
-    return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").translate(_ONE_LINE)
+    given = str(text)
+    if not given.isascii():
+        try:
+            data = given.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            data = given.encode("utf-8", "surrogatepass")
+        given = data.decode("utf-8", "backslashreplace")
+    return given.translate(_ONE_LINE)
 
 
 # --- colours -----------------------------------------------------------------------

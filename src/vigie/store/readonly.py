@@ -78,7 +78,7 @@ class ReadOnly:
         connection = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READONLY)
         try:
             ready = self._prepare(connection)
-        except apsw.CantOpenError:
+        except (apsw.CantOpenError, apsw.ReadOnlyError):
             # A directory that may not be written has no place for the log's index.
             # Without a log there is nothing it could index, and nobody writes.
             connection.close()
@@ -131,7 +131,7 @@ def _explained(path: str, error: apsw.Error) -> StoreError:
     """Say what an error of SQLite means for this store."""
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):
         return StoreError(f"the store {path} is damaged: {error}", "vigie agent restore FILE brings a backup back")
-    if isinstance(error, apsw.CantOpenError | apsw.PermissionsError):
+    if isinstance(error, apsw.CantOpenError | apsw.PermissionsError | apsw.ReadOnlyError):
         return StoreError(f"cannot read the store {path}: {error}", "vigie doctor looks at its permissions")
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return StoreError(f"the store {path} stayed locked: {error}", "vigie agent status shows who writes it")
