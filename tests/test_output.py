@@ -7,10 +7,10 @@ import os
 import threading
 
 import pytest
-from built_store import NOW, SECOND, Built
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from built_store import NOW, SECOND, Built
 from vigie import payload, records
 from vigie.errors import NotFound, VigieError
 from vigie.model import STREAMS

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import apsw
 import pytest
-from built_store import NOW, SECOND, Built
 
+from built_store import NOW, SECOND, Built
 from vigie.config import Home
 from vigie.errors import NotFound, StoreError, UsageError
 from vigie.selection import Filter, moment
