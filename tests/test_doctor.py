@@ -7,6 +7,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -434,6 +435,7 @@ def test_cgroups_of_other_machines(home):
     ("status", "expected"),
     [
         ("SigBlk:\t0\nSigIgn:\t0000000001001000\n", "ok"),
+        ("SigBlk:\t180000000\nSigIgn:\t0000000180000000\n", "ok"),
         ("SigBlk:\t0\nSigIgn:\t0000000000000001\n", "note"),
         ("SigBlk:\t0\nSigIgn:\t0000000000010000\n", "warn"),
         ("SigBlk:\t4000\nSigIgn:\t0\n", "warn"),
@@ -448,7 +450,8 @@ def test_an_ignored_sigchld_is_seen_for_real(home):
     code = "from vigie.doctor import machine; c = machine.signals(); print(c.status, c.said)"
     shell = f"trap '' CHLD; exec {sys.executable} -c \"{code}\""
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
-    assert done.stdout == "warn ignored: SIGCHLD\n"
+    # The suite's own caller may have left others ignored, as nohup does.
+    assert re.match(r"warn ignored: .*\bSIGCHLD\b", done.stdout)
 
 
 def test_a_low_limit_of_files_is_seen():

@@ -215,6 +215,24 @@ def test_setup_refuses_a_python_that_is_too_old(tmp_path):
     assert not (tmp_path / "v").exists()
 
 
+def test_setup_without_any_way_says_what_to_install(bare_path):
+    path, log = bare_path
+    for name in ("sed", "head", "rm"):
+        os.symlink(shutil.which(name), path / name)
+    os.symlink(sys.executable, path / "python3")
+    broken = path / "broken"
+    broken.mkdir()
+    for name in ("ensurepip", "virtualenv"):
+        (broken / f"{name}.py").write_text("raise ImportError")
+    env = {"PATH": str(path), "PYTHONPATH": str(broken)}
+    done = sh("/bin/sh", ROOT / "tools" / "setup-venv", path / "v", env=env)
+    assert done.returncode == 1
+    assert "apt-get install python3-venv" in done.stderr
+    assert not (path / "v").exists()
+    # Root has tried; nobody else has touched the system.
+    assert log.exists() == (os.geteuid() == 0)
+
+
 def test_setup_does_not_replace_what_is_no_environment(tmp_path):
     (tmp_path / "v").mkdir()
     (tmp_path / "v" / "thesis.tex").write_text("years of work")

@@ -195,8 +195,9 @@ def inherited(status: str) -> tuple[set[int], set[int]]:
 def signals(status: str | None = None) -> Check:
     """Tell which signals our caller left ignored or blocked."""
     ignored, blocked = inherited(_text("/proc/self/status") if status is None else status)
-    # Python itself ignores these two, and gives them back to what it starts.
-    ignored -= {signal.SIGPIPE, signal.SIGXFSZ}
+    # Python itself ignores two, and gives them back to what it starts; two are glibc's own.
+    ignored -= {signal.SIGPIPE, signal.SIGXFSZ, 32, 33}
+    blocked -= {32, 33}
     said = "; ".join(
         f"{word}: {', '.join(sorted(map(_signal, numbers)))}"
         for word, numbers in (("ignored", ignored), ("blocked", blocked))
