@@ -27,11 +27,14 @@ class Verb:
         examples: str,
         add_arguments: Callable[[argparse.ArgumentParser], None],
         run: Callable[[argparse.Namespace, Context], int],
+        split_words: Callable[[list[str]], tuple[list[str], list[str], bool]] | None = None,
     ) -> None:
         self.SUMMARY = summary
         self.EXAMPLES = examples
         self.add_arguments = add_arguments
         self.run = run
+        #: Of verbs whose last words are not for their parser.
+        self.split_words = split_words
 
 
 class Context:
