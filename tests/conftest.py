@@ -161,9 +161,7 @@ def processes_of(root: str | os.PathLike[str]) -> list[Process]:
         if stat is None or stat[0] in "ZX":
             continue
         environ = _read(pid, "environ").split(b"\0")
-        marks = [
-            item[14:].decode("utf-8", "replace") for item in environ if item.startswith(b"VIGIE_ATTEMPT=")
-        ]
+        marks = [item[14:].decode("utf-8", "replace") for item in environ if item.startswith(b"VIGIE_ATTEMPT=")]
         mark = marks[0] if marks else None
         argv = tuple(word.decode("utf-8", "replace") for word in _read(pid, "cmdline").split(b"\0")[:-1])
         process = Process(pid, stat[1], stat[2], argv, mark)
