@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Sequence
+    from typing import Any
 
     from vigie.cli.context import Context
 
@@ -142,15 +143,22 @@ def run(args: argparse.Namespace, out: Context) -> int:
 # --- vigie __complete -----------------------------------------------------------------
 
 
-def _add_words(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("words", nargs="*", metavar="WORD")
+class _Words:
+    """The words so far; the last one is being typed."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.what = words
 
 
-def _split(words: list[str]) -> tuple[list[str], list[str], bool]:
-    return [], words[1:] if words[:1] == ["--"] else words, True
+def _parse(words: list[str], prog: str) -> _Words:
+    return _Words(words[1:] if words[:1] == ["--"] else words)
 
 
-def _complete(args: argparse.Namespace, out: Context) -> int:
+def _no_arguments(parser: argparse.ArgumentParser) -> None:
+    """Any word may come, and none is ours."""
+
+
+def _complete(args: Any, out: Context) -> int:
     """Print the candidates for the last word."""
     words = _merged(args.what or [""])
     try:
@@ -275,4 +283,4 @@ def _queues(out: Context) -> Candidates:
     return [(row["name"], "paused" if row["paused"] else "") for row in out.reader().queues()]
 
 
-COMPLETE = Verb("print what could stand here, for the completion scripts", "", _add_words, _complete, _split)
+COMPLETE = Verb("print what could stand here, for the completion scripts", "", _no_arguments, _complete, _parse)

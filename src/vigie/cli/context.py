@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
-    from typing import TextIO
+    from typing import Any, TextIO
 
     from vigie.client import Client
     from vigie.config import Home
@@ -27,14 +27,14 @@ class Verb:
         examples: str,
         add_arguments: Callable[[argparse.ArgumentParser], None],
         run: Callable[[argparse.Namespace, Context], int],
-        split_words: Callable[[list[str]], tuple[list[str], list[str], bool]] | None = None,
+        parse: Callable[[list[str], str], Any] | None = None,
     ) -> None:
         self.SUMMARY = summary
         self.EXAMPLES = examples
         self.add_arguments = add_arguments
         self.run = run
-        #: Of verbs whose last words are not for their parser.
-        self.split_words = split_words
+        #: Of verbs that read their words by themselves; None from it asks for the help.
+        self.parse = parse
 
 
 class Context:

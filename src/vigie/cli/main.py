@@ -96,9 +96,7 @@ def _dispatch(verb: str, words: list[str], out: Context) -> int:
     if verb not in VERBS:
         raise _unknown(verb)
     module = load(verb)
-    parser = parser_of(verb, module)
-    args = _parse(parser, module, words)
-    code: int = module.run(args, out)
+    code: int = module.run(_parse(verb, module, words), out)
     return code
 
 
@@ -137,17 +135,15 @@ def _epilog(module: Any) -> str:
     return f"{notes}\n\nexamples:\n{examples}" if notes else f"examples:\n{examples}"
 
 
-def _parse(parser: argparse.ArgumentParser, module: Any, words: list[str]) -> argparse.Namespace:
-    split = getattr(module, "split_words", None)
-    if split is None:
-        return parser.parse_args(words)
-    from vigie.cli.options import joined
-
-    options, what, literal = split(words)
-    args = parser.parse_args(joined(options))
-    args.what = what
-    args.literal = literal
-    return args
+def _parse(verb: str, module: Any, words: list[str]) -> Any:
+    """Read a verb's words: by its own means, where it has some, or by its parser."""
+    own = getattr(module, "parse", None)
+    if own is not None:
+        found = own(words, f"vigie {verb}")
+        if found is not None:
+            return found
+        words = ["--help"]
+    return parser_of(verb, module).parse_args(words)
 
 
 def _unknown(verb: str) -> UsageError:

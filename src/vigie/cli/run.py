@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 
-from vigie.cli.options import WHAT, add_start_options, split_words, submission
+from vigie.cli.options import WHAT, add_start_options, parse, submission
 from vigie.cli.start import show_dry, waiting
 from vigie.errors import UsageError, VigieError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vigie.cli.context import Context
     from vigie.streams import Piece
 
-__all__ = ["EXAMPLES", "NOTES", "SUMMARY", "USAGE", "add_arguments", "run", "split_words"]
+__all__ = ["EXAMPLES", "NOTES", "SUMMARY", "USAGE", "add_arguments", "parse", "run"]
 
 SUMMARY = "run something and show its output live; ends with the work's own exit code"
 USAGE = "vigie run [options] WHAT"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vigie.cli.options import WHAT, add_start_options, split_words, submission
+from vigie.cli.options import WHAT, add_start_options, parse, submission
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vigie.cli.context import Context
     from vigie.submission import Submission
 
-__all__ = ["EXAMPLES", "NOTES", "SUMMARY", "USAGE", "add_arguments", "run", "split_words"]
+__all__ = ["EXAMPLES", "NOTES", "SUMMARY", "USAGE", "add_arguments", "parse", "run"]
 
 SUMMARY = "run something in the background; the id alone goes to stdout"
 USAGE = "vigie start [options] WHAT"

@@ -63,7 +63,7 @@ Vigie itself heeds VIGIE_HOME (where all is kept), VIGIE_DEBUG=1 and NO_COLOR.""
     "task": "What to run and how: argv, shell line, script file or Python function; directory, environment, limits.",
     "job": "One request to run a task once, kept by the agent. Its id is never used twice.",
     "attempt": "One execution of a job; retries add attempts.",
-    "context": "Directory, environment, umask, interpreter and import path of a job, stored once for all with the same.",
+    "context": "Directory, environment, umask, interpreter, import path: stored once for all jobs that share them.",
     "record": "One entry in a job's stream: output, error, warning, log, progress …, with a number and a time.",
     "queue": "Hands out its jobs, first in first out within a priority, as far as its slots and its rate allow.",
     "slot": "Room for one running job in a queue. default has as many as there are cores.",
