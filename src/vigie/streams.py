@@ -92,17 +92,16 @@ class StreamFile:
     Parameters
     ----------
     path:
-        The file; it may come into being later.
-    gap:
-        Where the agent says which bytes it released: JSON ``{"from": n, "to": m}``.
+        The file; it may come into being later. ``PATH.gap`` says which bytes the
+        agent released: JSON ``{"from": n, "to": m}``.
     position:
         The offset of the next byte to read.
     """
 
-    def __init__(self, path: str, gap: str, position: int = 0) -> None:
+    def __init__(self, path: str, position: int = 0) -> None:
         self.path = path
         self.position = position
-        self._gap_path = gap
+        self._gap_path = path + ".gap"
         self._gap: tuple[int, int] | None = None
         self._fd = -1
 
@@ -193,8 +192,8 @@ class CommandSource:
         self._reader = reader
         self._job = job
         self._clock = clock
-        self._out = StreamFile(home.job_file(job, "out", attempt), home.job_file(job, "out.gap", attempt), out)
-        self._err = StreamFile(home.job_file(job, "err", attempt), home.job_file(job, "err.gap", attempt), err)
+        self._out = StreamFile(home.job_file(job, "out", attempt), out)
+        self._err = StreamFile(home.job_file(job, "err", attempt), err)
         self._last = self._indexed() if out or err else -1
 
     def close(self) -> None:
@@ -322,7 +321,7 @@ class RecordSource:
     ) -> None:
         self.attempt = attempt
         self._path = home.job_file(job, "records", attempt)
-        self._file = StreamFile(self._path, home.job_file(job, "records.gap", attempt))
+        self._file = StreamFile(self._path)
         self._offset = position
         self._inline = inline
         self._seen = -1
