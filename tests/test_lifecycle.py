@@ -29,7 +29,11 @@ EVENTS = {
     lc.Claimed: [lc.Claimed(1), lc.Claimed(3, batch=True)],
     lc.Begun: [lc.Begun()],
     lc.Withdrawn: [lc.Withdrawn()],
-    lc.Ended: [lc.Ended(10, 1, 0.5, exit_code=0), lc.Ended(10, 1, 0.5, "exit", 2), lc.Ended(10, 9, 0.5, "signal", signal=9)],
+    lc.Ended: [
+        lc.Ended(10, 1, 0.5, exit_code=0),
+        lc.Ended(10, 1, 0.5, "exit", 2),
+        lc.Ended(10, 9, 0.5, "signal", signal=9),
+    ],
     lc.Vanished: [lc.Vanished(10, "nobody knows")],
     lc.StopAsked: [lc.StopAsked()],
     lc.TimeoutPassed: [lc.TimeoutPassed()],

@@ -189,9 +189,7 @@ class Job:
         from vigie import payload, workfiles
 
         if encoding == "file":
-            encoding, blob = workfiles.read_result(
-                self._session.home.job_file(self.id, "result", outcome["attempt"])
-            )
+            encoding, blob = workfiles.read_result(self._session.home.job_file(self.id, "result", outcome["attempt"]))
         key = self._session.key if encoding == "pickle" else None
         return payload.loads(encoding, blob if blob is not None else b"null", key)
 
@@ -236,8 +234,12 @@ class Job:
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
 
+        def end() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
         def tell(job: Job) -> None:
-            loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(None))
+            loop.call_soon_threadsafe(end)
 
         self.add_done_callback(tell)
         await ended
@@ -414,7 +416,7 @@ def jobs(
 
     here = session()
     states = (state,) if isinstance(state, str) and state else tuple(state)
-    chosen = Filter(states=states, name=name, tag=tag, queue=queue)
+    chosen = Filter(states=states, name=name, tags=() if tag is None else (tag,), queue=queue)
     return [Job(row["id"], here) for row in here.reader.each(chosen, limit)]
 
 

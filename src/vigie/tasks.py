@@ -26,7 +26,6 @@ class Task(Generic[P, R]):
     """
 
     def __init__(self, function: Callable[P, R], options: dict[str, Any]) -> None:
-        Options(**options)  # wrong words are refused where they are written
         self.__vigie_function__ = function
         self._options = options
         functools.update_wrapper(self, function)
@@ -48,6 +47,7 @@ class Task(Generic[P, R]):
 
         The options are those of :func:`start` for commands.
         """
+        Options(**options)
         return Task(self.__vigie_function__, {**self._options, **options})
 
     def start(self, *args: P.args, **kwargs: P.kwargs) -> Job:
@@ -90,6 +90,7 @@ def task(function: Any = None, /, **options: Any) -> Any:
     >>> double(4)
     8
     """
+    Options(**options)  # wrong words are refused where they are written
     if function is None:
         return lambda fn: Task(fn, options)
     return Task(function, options)

@@ -53,6 +53,8 @@ class Surroundings:
 
     def __init__(self, home: str, out: Recorder, err: Recorder, raw: bool) -> None:
         self._home = _bytes(home)
+        # Our own mark is TAG.w.ID; a job's is TAG.J.N.
+        self._tag = os.environb.get(b"VIGIE_ATTEMPT", b"").rpartition(b"w.")[0]
         self._out = out
         self._err = err
         self._base_path = list(sys.path)
@@ -88,7 +90,7 @@ class Surroundings:
         number = b"%d" % job
         self._env[b"VIGIE_JOB"] = self._live[b"VIGIE_JOB"] = number
         os.putenv(b"VIGIE_JOB", number)
-        mark = b"%b.%d" % (number, attempt)
+        mark = b"%b%b.%d" % (self._tag, number, attempt)
         self._env[b"VIGIE_ATTEMPT"] = self._live[b"VIGIE_ATTEMPT"] = mark
         os.putenv(b"VIGIE_ATTEMPT", mark)
         sys.argv = [""]

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vigie import lifecycle as lc
+from vigie.agent.marks import Marks
 from vigie.model import public_state
 from vigie.ports import Clock, Hands
 from vigie.store.sqlite import JobRow, Store
 
-__all__ = ["Core", "Who", "mark_of"]
+__all__ = ["Core", "Who"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,6 @@ class Who:
 NOBODY = Who()
 
 
-def mark_of(job: int, attempt: int) -> str:
-    """Give the name of an attempt between agent and keeper.
-
-    >>> mark_of(12, 1)
-    '12.1'
-    """
-    return f"{job}.{attempt}"
-
-
 @dataclass
 class Core:
     """The agent's state that is not in the store, and the step that all duties take.
@@ -51,6 +43,8 @@ class Core:
     ----------
     owner:
         (host, agent id, boot id), written into each attempt.
+    marks:
+        How attempts are called between processes.
     dirty:
         Queues in which something may be handed out now.
     needed:
@@ -63,6 +57,7 @@ class Core:
     clock: Clock
     hands: Hands
     owner: tuple[str, str, str]
+    marks: Marks
     chance: Callable[[], float] = random.random
     dirty: set[str] = field(default_factory=set)
     needed: set[int] = field(default_factory=set)

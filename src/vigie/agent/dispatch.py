@@ -254,10 +254,9 @@ class Dispatch:
         return True
 
     def _spend(self, settings: _Settings) -> None:
-        """Count one start against the rate; a pause saves up for one start at most."""
+        """Count one start against the rate; idle time is not saved up."""
         if settings.rate:
-            now = self.core.clock.mono()
-            settings.next_at = max(settings.next_at, now - 1_000_000 / settings.rate) + 1_000_000 / settings.rate
+            settings.next_at = max(settings.next_at, self.core.clock.mono()) + 1_000_000 / settings.rate
 
     def _same(self, rows: list[Ready], at: int, most: int) -> int:
         """Give how many rows from ``at`` may share a batch with the first."""

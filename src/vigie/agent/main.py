@@ -20,9 +20,10 @@ from typing import Any
 from vigie import __version__, crash, pidfd, procs
 from vigie.agent.clock import SystemClock, owner
 from vigie.agent.control import Control
-from vigie.agent.core import Core, Who, mark_of
+from vigie.agent.core import Core, Who
 from vigie.agent.dispatch import Dispatch
 from vigie.agent.keeper_link import KeeperLink
+from vigie.agent.marks import Marks
 from vigie.agent.outcomes import Outcomes
 from vigie.agent.recovery import Recovery
 from vigie.agent.sampler import Sampler
@@ -71,7 +72,7 @@ class Agent:
         self.store = Store(home.db)
         self.watch = Watch()
         self.world = World(home, self.watch)
-        self.core = Core(self.store, self.clock, self.world, owner())
+        self.core = Core(self.store, self.clock, self.world, owner(), Marks(home.root))
         self.dispatch = Dispatch(self.core, _cores())
         self.outcomes = Outcomes(self.core, self.dispatch)
         self.control = Control(self.core, self.dispatch)
@@ -223,11 +224,13 @@ class Agent:
             if known is not None:
                 said = {"at": self.clock.wall(), "mono": self.clock.mono(), **said, **known, "op": "ended"}
                 op = "ended"
-        name, _, number = mark.partition(".")
-        if name == "w":
-            self._worker_said(int(number), str(op), said)
-        elif name.isdigit():
-            self._command_said(int(name), int(number), str(op), said)
+        number, attempt = self.core.marks.parse(mark) or (None, None)
+        if number is None:
+            log.warning("the keeper speaks of %s, which is none of ours", mark)
+        elif attempt is None:
+            self._worker_said(number, str(op), said)
+        else:
+            self._command_said(number, attempt, str(op), said)
         if op == "started":
             self.world.began(mark)
 
@@ -238,7 +241,7 @@ class Agent:
         elif worker in self.dispatch.workers:
             self.staff.gone(worker, said)
         else:
-            self.world.forget([f"w.{worker}"])
+            self.world.forget([self.core.marks.worker(worker)])
 
     def _command_said(self, job: int, attempt: int, op: str, said: dict[str, Any]) -> None:
         outcomes, post = self.outcomes, self.writer.post
@@ -269,7 +272,7 @@ class Agent:
 
     def follow_orphan(self, job: int, attempt: int, identity: Identity) -> None:
         """Watch a process that no keeper knows, by our own pidfd, to its end."""
-        mark = mark_of(job, attempt)
+        mark = self.core.marks.of(job, attempt)
         self.watch.follow(mark, identity.pid, identity.start_ticks)
         fd = procs.open_pidfd(identity)
         if fd is None:

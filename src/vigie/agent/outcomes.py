@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vigie import lifecycle as lc
-from vigie.agent.core import Core, mark_of
+from vigie.agent.core import Core
 from vigie.agent.dispatch import Dispatch, Worker
 from vigie.store.sqlite import JobRow
 
@@ -37,8 +37,16 @@ class WorkerEnd:
     """
 
     def __init__(
-        self, started: int, outcomes: list[tuple[dict[str, Any], list[bytes]]], *, exit_code: int | None,
-        signal: int | None, known: bool, records: bytes = b"", said: str = "", error: str | None = None,
+        self,
+        started: int,
+        outcomes: list[tuple[dict[str, Any], list[bytes]]],
+        *,
+        exit_code: int | None,
+        signal: int | None,
+        known: bool,
+        records: bytes = b"",
+        said: str = "",
+        error: str | None = None,
     ) -> None:
         self.started = started
         self.outcomes = outcomes
@@ -79,7 +87,7 @@ class Outcomes:
             error = {"type": said.get("error"), "message": said["message"], "what": said.get("what")}
             left = {"finished": self.core.clock.wall(), "error": json.dumps(error).encode()}
             self._end(row, "spawn", left, message=said["message"])
-        self.core.after(self.core.hands.forget, [mark_of(job, attempt)])
+        self.core.after(self.core.hands.forget, [self.core.marks.of(job, attempt)])
 
     def ended(self, job: int, attempt: int, said: dict[str, Any]) -> None:
         """Take the keeper's word that a command ended, and how."""
@@ -99,14 +107,14 @@ class Outcomes:
             else:
                 reason = "signal" if signal is not None else "exit" if code else None
                 self._end(row, reason, left, exit_code=code, signal=signal)
-        self.core.after(self.core.hands.forget, [mark_of(job, attempt)])
+        self.core.after(self.core.hands.forget, [self.core.marks.of(job, attempt)])
 
     def lost(self, job: int, attempt: int, why: str) -> None:
         """Take it that an attempt is over and nobody knows how."""
         row = self._open(job, attempt)
         if row is not None:
             self._vanish(row, {"finished": self.core.clock.wall()}, why)
-        self.core.after(self.core.hands.forget, [mark_of(job, attempt)])
+        self.core.after(self.core.hands.forget, [self.core.marks.of(job, attempt)])
 
     def never_began(self, job: int, attempt: int) -> None:
         """Take it that an attempt never began: the job waits again."""
@@ -202,7 +210,7 @@ class Outcomes:
                     self._no_worker(job, attempt, end)
         self.core.store.run("worker_state", ("gone", None, None, worker_id))
         self.dispatch.worker_gone(worker_id)
-        self.core.after(self.core.hands.forget, [f"w.{worker_id}"])
+        self.core.after(self.core.hands.forget, [self.core.marks.worker(worker_id)])
 
     def _died_with(self, job: int, attempt: int, end: WorkerEnd) -> None:
         """Charge the job that ran when its worker died."""

@@ -10,7 +10,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from vigie import procs
-from vigie.agent.core import mark_of
 from vigie.agent.dispatch import Worker
 from vigie.procs import Identity
 from vigie.store.sqlite import OpenAttempt
@@ -44,7 +43,7 @@ class Recovery:
             link.hold_still()
             worker.next_seq = max(link.started(), link.page.limit if link.page else 0) + 1
             if pid is not None and ticks is not None:
-                agent.watch.follow(f"w.{id_}", pid, ticks)
+                agent.watch.follow(agent.core.marks.worker(id_), pid, ticks)
         agent.dispatch.rebuild()
 
     def replayed(self) -> None:
@@ -54,7 +53,7 @@ class Recovery:
             if row.worker is None:
                 self._command(row)
         for worker in list(agent.dispatch.workers.values()):
-            mark = f"w.{worker.id}"
+            mark = agent.core.marks.worker(worker.id)
             if mark not in self.named:
                 agent.staff.gone(worker.id, agent.watch.learn(mark) or {})
         self.named.clear()
@@ -69,7 +68,7 @@ class Recovery:
     def _command(self, row: OpenAttempt) -> None:
         """Decide an attempt of a command that the keeper did not name."""
         agent = self.agent
-        mark = mark_of(row.job, row.n)
+        mark = agent.core.marks.of(row.job, row.n)
         if mark in self.named:
             return
         if row.boot != agent.core.owner[2]:

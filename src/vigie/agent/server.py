@@ -174,9 +174,7 @@ class Peer(asyncio.Protocol):
     def _wait(self, header: dict[str, Any], answer: _Answer) -> None:
         timeout = header.get("timeout")
         ids = [int(job) for job in header["ids"]]
-        self.agent.waits.until_ended(
-            self, ids, bool(header.get("any")), timeout, bool(header.get("results")), answer
-        )
+        self.agent.waits.until_ended(self, ids, bool(header.get("any")), timeout, bool(header.get("results")), answer)
 
     def _status(self, header: dict[str, Any], answer: _Answer) -> None:
         answer(self.agent.status(), None)

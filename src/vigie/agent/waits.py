@@ -56,6 +56,8 @@ class Waits:
         wait.any = any_one
         wait.results = results and len(ids) == 1
         for job in ids:
+            if self.store.one("states", (job,)) is None:
+                raise NotFound(f"no job {job}", "vigie jobs --all")
             if self._ended(job):
                 wait.open.discard(job)
         if self._satisfied(wait):
@@ -83,9 +85,7 @@ class Waits:
 
     def _ended(self, job: int) -> bool:
         row = self.store.one("states", (job,))
-        if row is None:
-            raise NotFound(f"no job {job}", "vigie jobs --all")
-        return row[1] is not None
+        return row is None or row[1] is not None
 
     def _gone(self, job: int) -> bool:
         row = self.store.one("states", (job,))
@@ -100,7 +100,7 @@ class Waits:
         if not waits:
             return
         for wait in list(waits):
-            if wait.trees and not self._gone(job):
+            if not (self._gone(job) if wait.trees else self._ended(job)):
                 continue
             wait.open.discard(job)
             waits.remove(wait)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import vigie
-from vigie.agent.core import Core, mark_of
+from vigie.agent.core import Core
 from vigie.agent.keeper_link import KeeperLink, plain_environment
 from vigie.agent.trees import Trees
 from vigie.agent.watch import Watch
@@ -29,7 +29,6 @@ __all__ = ["World"]
 WORKER = os.path.join(os.path.dirname(os.path.abspath(vigie.__file__)), "worker.py")
 
 log = logging.getLogger("vigie.agent")
-
 
 
 def pairs(env: bytes | None) -> dict[str, str]:
@@ -75,7 +74,7 @@ class World:
         self.keeper.send(
             {
                 "op": "spawn",
-                "mark": mark_of(job, attempt),
+                "mark": self.core.marks.of(job, attempt),
                 "argv": split_items(argv),
                 "cwd": os.fsdecode(cwd),
                 "env": {**pairs(env), "VIGIE_JOB": str(job), "VIGIE_HOME": self.home.root},
@@ -117,7 +116,7 @@ class World:
         self.keeper.send(
             {
                 "op": "spawn",
-                "mark": f"w.{worker}",
+                "mark": self.core.marks.worker(worker),
                 "argv": [python, WORKER, self.home.root, str(worker)],
                 "cwd": "/",
                 "env": {**plain_environment(), **pairs(row[1])},
@@ -162,14 +161,15 @@ class World:
 
     def root(self, job: int, attempt: int) -> tuple[Identity, tuple[str, ...]] | None:
         """Give the main process of an attempt and the marks of its tree."""
-        mark = mark_of(job, attempt)
+        mark = self.core.marks.of(job, attempt)
         facts = self.core.store.one("attempt", (job, attempt))
         if facts is None:
             return None
         worker = facts[1]
         if worker is not None:
-            process = self.watch.identity(f"w.{worker}")
-            return None if process is None else (process, (f"w.{worker}", mark))
+            own = self.core.marks.worker(worker)
+            process = self.watch.identity(own)
+            return None if process is None else (process, (own, mark))
         process = self.watch.identity(mark)
         if process is None and facts[3] is not None:
             process = Identity(facts[3], facts[4])
@@ -182,7 +182,9 @@ class World:
         found = self.root(job, attempt)
         if found is None:
             # Committed and not yet begun: the keeper's word "started" comes first.
-            self._later.setdefault(mark_of(job, attempt), []).append(lambda: self.terminate(job, attempt, grace))
+            self._later.setdefault(self.core.marks.of(job, attempt), []).append(
+                lambda: self.terminate(job, attempt, grace)
+            )
             return
         self.spare(job, attempt)
         self.trees.terminate((job, attempt), found[0], found[1], grace)
@@ -191,7 +193,7 @@ class World:
         """Stop the whole tree of an attempt."""
         found = self.root(job, attempt)
         if found is None:
-            self._later.setdefault(mark_of(job, attempt), []).append(lambda: self.freeze(job, attempt))
+            self._later.setdefault(self.core.marks.of(job, attempt), []).append(lambda: self.freeze(job, attempt))
             return
         self.spare(job, attempt)
         self.trees.freeze(*found)

@@ -3,8 +3,8 @@
 Requests and reports are posted as functions. At the end of the loop's round,
 when every socket that had something to say was read, the writer opens one
 transaction, runs them in order, each in a savepoint of its own, lets the
-dispatcher hand out what became possible, commits, and only then answers and
-carries out the effects. Idle, a single request is committed at once; what
+dispatcher hand out what became possible, commits, and only then carries out the
+effects and answers. Idle, a single request is committed at once; what
 arrives while a commit waits for the disk is the next round.
 
 The commit runs in the loop's own thread (docs/decisions/001): no state is
@@ -67,9 +67,7 @@ class Writer:
         self.commits = 0
         self.broken: str | None = None
 
-    def post(
-        self, work: Callable[..., Any], *args: Any, answer: Answer | None = None, rows: int = 1
-    ) -> None:
+    def post(self, work: Callable[..., Any], *args: Any, answer: Answer | None = None, rows: int = 1) -> None:
         """Have ``work(*args)`` run in the next transaction.
 
         ``answer(value, error)`` is called after the commit. Work without an answer
@@ -104,11 +102,11 @@ class Writer:
             log.warning("the store accepts writes again")
             self.broken = None
         effects, core.effects = core.effects, []
+        for effect, args in effects:
+            effect(*args)
         for item, value, refused in answers:
             if item.answer is not None:
                 item.answer(value, refused)
-        for effect, args in effects:
-            effect(*args)
         if self._items:
             self.wake()
 

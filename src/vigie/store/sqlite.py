@@ -402,8 +402,17 @@ class Store:
             raise Stale(job)
 
     def claim(
-        self, job: int, epoch: int, *, state: str, attempt: int, now: int, owner: tuple[str, str, str],
-        worker: int | None, seq: int | None, keyed: bool,
+        self,
+        job: int,
+        epoch: int,
+        *,
+        state: str,
+        attempt: int,
+        now: int,
+        owner: tuple[str, str, str],
+        worker: int | None,
+        seq: int | None,
+        keyed: bool,
     ) -> bool:
         """Take a queued job and record its attempt, in the caller's transaction.
 

@@ -1,0 +1,486 @@
+"""Background jobs through the library, on the real agent, keeper and workers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+import vigie
+import work
+from conftest import HomeUnderTest, until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _home(home: HomeUnderTest) -> None:
+    """Every test has a home of its own."""
+
+
+def command(line: str, **options: object) -> vigie.Job:
+    return vigie.start(["/bin/sh", "-c", line], **options)
+
+
+# --- results ------------------------------------------------------------------
+
+
+def test_a_function_gives_its_result() -> None:
+    job = vigie.start(work.double, 21)
+    assert job.result(30) == 42
+    assert job.state == "completed"
+    assert "completed" in repr(job)
+
+
+def test_a_command_gives_its_exit_code() -> None:
+    assert command("exit 0").result(30) == 0
+    job = command("exit 7").wait(30)
+    assert (job.state, job.reason, job.exit_code) == ("failed", "exit", 7)
+    with pytest.raises(vigie.JobFailed, match="exit code 7") as failure:
+        job.result()
+    assert failure.value.exit_code == 7
+
+
+def test_a_signal_is_told_as_one() -> None:
+    job = command("kill -KILL $$").wait(30)
+    assert (job.state, job.reason, job.info()["signal"]) == ("failed", "signal", 9)
+
+
+def test_an_unknown_command_fails_with_its_name() -> None:
+    job = vigie.start(["no-such-command-anywhere"]).wait(30)
+    assert (job.state, job.reason, job.exit_code) == ("failed", "spawn", None)
+    assert "no-such-command-anywhere" in job.info()["message"]
+
+
+def test_a_remote_exception_is_the_cause() -> None:
+    job = vigie.start(work.fail, "broken")
+    with pytest.raises(vigie.JobFailed, match="broken") as failure:
+        job.result(30)
+    cause = failure.value.__cause__
+    assert isinstance(cause, ValueError)
+    assert "in fail" in "".join(cause.__notes__)
+
+
+def test_lambdas_and_closures_travel() -> None:
+    factor = 3
+    assert vigie.start(lambda n: n * factor, 5).result(30) == 15
+
+
+def test_plain_and_other_values_travel() -> None:
+    values = [None, True, 1 << 70, "ü\x00", b"\xff", (1, 2), {3: {4}}, 1.5, [["x"]]]
+    for value in values:
+        assert vigie.start(_same, value).result(30) == value
+
+
+def _same(value: object) -> object:
+    return value
+
+
+def test_a_large_result_goes_by_file(home: HomeUnderTest) -> None:
+    job = vigie.start(work.big, 3 << 20)
+    assert job.result(30) == b"x" * (3 << 20)
+    assert os.path.exists(home.job_file(job.id, "result"))
+
+
+def test_what_cannot_travel_is_named() -> None:
+    with pytest.raises(vigie.NotSerializable, match=r"args\[0\]"):
+        vigie.start(work.double, threading.Lock())
+    with pytest.raises(vigie.NotSerializable):
+        vigie.start(lambda lock=threading.Lock(): lock)  # noqa: B008 - it is what cannot be pickled
+
+
+def test_a_task_can_be_called_and_started() -> None:
+    double = vigie.task(retries=1)(work.double)
+    assert double(4) == 8
+    assert double.start(5).result(30) == 10
+    assert double.options(name="ten").start(5).name == "ten"
+    assert [job.result(30) for job in double.start_many([(i,) for i in range(20)])] == [2 * i for i in range(20)]
+
+
+def test_unknown_options_are_refused_where_they_are_written() -> None:
+    with pytest.raises(vigie.UsageError, match="tiemout"):
+        vigie.task(tiemout="1h")
+    with pytest.raises(vigie.UsageError):
+        command("true", timeout=-1)
+    with pytest.raises(vigie.NotFound, match="nowhere"):
+        command("true", queue="nowhere")
+
+
+def test_many_in_one_commit_all_run() -> None:
+    jobs = vigie.start_many(work.double, [(i,) for i in range(3000)])
+    assert [job.id for job in jobs] == list(range(jobs[0].id, jobs[0].id + 3000))
+    jobs[-1].wait(60)
+    assert [job.result(60) for job in jobs[::97]] == [2 * i for i in range(0, 3000, 97)]
+
+
+# --- order and dependencies -----------------------------------------------------
+
+
+def test_a_job_among_the_arguments_becomes_its_result() -> None:
+    first = vigie.start(work.double, 2)
+    second = vigie.start(work.add, first, 10)
+    nested = vigie.start(_sum_of, {"values": [first, (second, 1)]})
+    assert nested.result(30) == 4 + 14 + 1
+
+
+def _sum_of(tree: dict[str, list[object]]) -> int:
+    first, (second, third) = tree["values"]  # type: ignore[misc]
+    return first + second + third  # type: ignore[operator,no-any-return]
+
+
+def test_after_waits_for_success_and_after_any_for_the_end(tmp_path: Path) -> None:
+    bad = command("exit 1")
+    never = command("true", after=[bad])
+    still = command("true", after_any=bad)
+    assert never.wait(30).reason == "dependency"
+    assert f"job {bad.id}" in never.info()["message"]
+    assert still.result(30) == 0
+
+
+def test_a_chain_of_broken_dependencies_ends() -> None:
+    jobs = [command("exit 1")]
+    for _ in range(5):
+        jobs.append(command("true", after=jobs[-1]))
+    assert [job.wait(30).reason for job in jobs] == ["exit"] + ["dependency"] * 5
+
+
+def test_dependencies_on_what_is_not_there_are_refused() -> None:
+    with pytest.raises(vigie.NotFound, match="job 99"):
+        command("true", after=[99])
+
+
+def test_one_queue_is_first_in_first_out(tmp_path: Path) -> None:
+    path = str(tmp_path / "order")
+    session_queue("one", slots=1)
+    jobs = [command(f"echo {i} >> {path}", queue="one") for i in range(12)]
+    urgent = command(f"echo urgent >> {path}", queue="one", priority=5)
+    for job in [*jobs, urgent]:
+        job.wait(30)
+    lines = Path(path).read_text().split()
+    assert [line for line in lines if line != "urgent"] == [str(i) for i in range(12)]
+
+
+def session_queue(name: str, **settings: object) -> None:
+    from vigie.session import session
+
+    session().client.call("queue_set", name=name, **settings)
+
+
+def call(op: str, **fields: object) -> dict[str, object]:
+    from vigie.session import session
+
+    return session().client.call(op, **fields)
+
+
+def test_priority_passes_what_waits(tmp_path: Path) -> None:
+    path = str(tmp_path / "order")
+    session_queue("one", slots=1)
+    call("queue_pause", name="one")
+    low = command(f"echo low >> {path}", queue="one")
+    high = command(f"echo high >> {path}", queue="one", priority=1)
+    assert (low.state, high.state) == ("queued", "queued")
+    call("queue_resume", name="one")
+    low.wait(30)
+    assert Path(path).read_text().split() == ["high", "low"]
+
+
+def test_slots_are_never_exceeded_and_now_passes_them(tmp_path: Path) -> None:
+    end = tmp_path / "end"
+    session_queue("two", slots=2)
+    script = f"while [ ! -e {end} ]; do sleep 0.02; done"
+    jobs = [command(script, queue="two") for _ in range(4)]
+    until(lambda: [job.state for job in jobs].count("running") == 2)
+    passing = command("true", queue="two", now=True)
+    assert passing.result(30) == 0
+    assert [job.state for job in jobs].count("running") == 2
+    end.touch()
+    for job in jobs:
+        job.wait(30)
+
+
+def test_a_concurrency_key_holds_across_queues_and_against_now(tmp_path: Path) -> None:
+    end = tmp_path / "end"
+    holder = command(f"while [ ! -e {end} ]; do sleep 0.02; done", concurrency={"db": 1})
+    until(lambda: holder.state == "running")
+    other = command("true", concurrency={"db": 1}, now=True)
+    assert command("true").result(30) == 0  # a slot was free, the key was not
+    assert other.state == "queued"
+    end.touch()
+    assert other.result(30) == 0
+
+
+def test_a_rate_spreads_starts(tmp_path: Path) -> None:
+    session_queue("slow", slots=10, rate=20.0)
+    jobs = [command("true", queue="slow") for _ in range(5)]
+    for job in jobs:
+        job.wait(30)
+    starts = sorted(job._session.reader.get(job.id)["started"] for job in jobs)
+    assert all(later - sooner > 40_000 for sooner, later in itertools.pairwise(starts))
+
+
+def test_a_key_names_one_job() -> None:
+    first = command("true", key="once")
+    assert command("false", key="once") == first
+
+
+def test_a_delayed_start_waits_for_its_time() -> None:
+    command("true").wait(30)  # the agent runs: its start does not count
+    before = time.time()
+    job = command("true", delay=0.3)
+    info = job.info()
+    assert (info["state"], info["blocked_by"]) == ("blocked", "time")
+    job.wait(30)
+    assert job._session.reader.get(job.id)["started"] / 1e6 >= before + 0.29
+
+
+# --- retries, timeouts ------------------------------------------------------------
+
+
+def test_retries_run_again_until_it_works(tmp_path: Path) -> None:
+    counter = str(tmp_path / "count")
+    job = vigie.task(retries=5, backoff=0.01)(work.flaky).start(counter, 3)
+    assert job.result(30) == 3
+    assert job.info()["attempt"] == 3
+
+
+def test_retries_end(tmp_path: Path) -> None:
+    job = command(f"echo x >> {tmp_path}/n; exit 4", retries=2, backoff=0.01).wait(30)
+    assert (job.state, job.exit_code) == ("failed", 4)
+    assert len((tmp_path / "n").read_text().split()) == 3
+    job.retry()
+    until(lambda: job.done() and len((tmp_path / "n").read_text().split()) == 6)
+
+
+def test_a_timeout_ends_the_whole_tree(home: HomeUnderTest) -> None:
+    job = command("sleep 300 & sleep 300", timeout=0.2, grace=0.2).wait(30)
+    assert (job.state, job.reason) == ("failed", "timeout")
+    until(lambda: not home.processes("other"))
+
+
+def test_a_timeout_of_a_function_charges_it_alone(tmp_path: Path) -> None:
+    slow = vigie.task(timeout=0.3)(work.until_file).start(str(tmp_path / "never"))
+    others = [vigie.start(work.double, i) for i in range(5)]
+    assert slow.wait(30).reason == "timeout"
+    assert [job.result(30) for job in others] == [0, 2, 4, 6, 8]
+
+
+# --- control ------------------------------------------------------------------------
+
+
+def test_stop_ends_children_that_left_the_session(home: HomeUnderTest, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    code = (
+        "import os,time\n"
+        "def note(): os.write(os.open(%r, os.O_WRONLY|os.O_CREAT|os.O_APPEND), b'%%d\\n' %% os.getpid())\n"
+        "note()\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork() == 0:\n"
+        "        note(); time.sleep(300)\n"
+        "    os._exit(0)\n"
+        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "note(); time.sleep(300)\n" % str(pids)
+    )
+    job = vigie.start([sys.executable, "-c", code])
+    until(lambda: pids.exists() and len(pids.read_text().split()) == 3)
+    job.stop(grace=0.1)
+    assert job.state == "stopped"
+    for pid in pids.read_text().split():
+        assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_a_queued_job_that_is_stopped_never_starts(tmp_path: Path) -> None:
+    session_queue("q", slots=1)
+    call("queue_pause", name="q")
+    job = command(f"touch {tmp_path}/ran", queue="q")
+    job.stop()
+    call("queue_resume", name="q")
+    assert command("true", queue="q").result(30) == 0
+    assert job.state == "stopped"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_stop_takes_functions_back_from_their_batch(tmp_path: Path) -> None:
+    # Known to be tiny, so that they share batches.
+    for _ in range(4):
+        vigie.start(work.witness, str(tmp_path / "w"), "warm").wait(30)
+    jobs = vigie.start_many(work.witness, [(str(tmp_path / "w"), str(i)) for i in range(2000)])
+    call("stop", ids=[job.id for job in jobs[1000:]])
+    for job in jobs[:1000]:
+        job.wait(60)
+    ran = set((tmp_path / "w").read_text().split()) - {"warm"}
+    for i, job in enumerate(jobs):
+        assert job.state in ("completed", "stopped")
+        if job.state == "stopped" and job.info()["attempt"] == 0:
+            assert str(i) not in ran
+        if job.state == "completed":
+            assert str(i) in ran
+
+
+def test_suspend_stops_the_tree_and_resume_goes_on(tmp_path: Path, home: HomeUnderTest) -> None:
+    ticks = tmp_path / "ticks"
+    job = command(f"while :; do echo x >> {ticks}; sleep 0.02; done")
+    until(lambda: ticks.exists() and ticks.stat().st_size > 4)
+    job.suspend()
+    assert job.state == "suspended"
+    until(lambda: all(_state(p.pid) == "T" for p in home.processes("other")))
+    size = ticks.stat().st_size
+    job.resume()
+    until(lambda: ticks.stat().st_size > size)
+    job.stop(grace=0)
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "T"
+
+
+def test_a_grandchild_that_holds_the_output_does_not_keep_a_job_running(home: HomeUnderTest) -> None:
+    home.leftovers_expected = True
+    job = command("sleep 300 & exit 3").wait(30)
+    assert job.exit_code == 3
+
+
+def test_remove_takes_everything(home: HomeUnderTest) -> None:
+    job = command("echo hi").wait(30)
+    assert os.path.exists(home.job_file(job.id, "out"))
+    job.remove()
+    assert not os.path.exists(home.job_dir(job.id))
+    with pytest.raises(vigie.NotFound):
+        vigie.get(job.id)
+    with pytest.raises(vigie.NotFound):
+        job.result(5)
+
+
+def test_a_running_job_is_not_removed(tmp_path: Path) -> None:
+    job = command(f"while [ ! -e {tmp_path}/end ]; do sleep 0.02; done")
+    with pytest.raises(vigie.VigieError, match="stop it first"):
+        job.remove()
+    (tmp_path / "end").touch()
+    job.wait(30)
+
+
+# --- workers ----------------------------------------------------------------------------
+
+
+def test_a_function_that_ends_its_process_charges_itself_alone() -> None:
+    before = [vigie.start(work.double, i) for i in range(3)]
+    bad = vigie.start(work.exit_process, 5)
+    after = [vigie.start(work.double, i) for i in range(3)]
+    assert (bad.wait(30).reason, bad.exit_code) == ("exit", 5)
+    assert [job.result(30) for job in before + after] == [0, 2, 4] * 2
+
+
+def test_children_left_behind_are_ended() -> None:
+    pid = vigie.start(work.leave_child).result(30)
+    until(lambda: not os.path.exists(f"/proc/{pid}"))
+    assert vigie.start(work.double, 1).result(30) == 2
+
+
+def test_an_interpreter_that_is_none_fails_the_job() -> None:
+    with pytest.raises(vigie.VigieError):
+        vigie.task(python="/bin/false")(work.double).start(1).result(30)
+
+
+def test_a_fresh_process_each() -> None:
+    pids = [vigie.task(fresh=True)(os.getpid).start().result(30) for _ in range(3)]
+    assert len(set(pids)) == 3
+
+
+def test_the_environment_is_the_jobs_own(tmp_path: Path) -> None:
+    job = vigie.task(env={"COLOUR": "blue"}, cwd=str(tmp_path))(work.environment).start("COLOUR", "VIGIE_JOB")
+    assert job.result(30) == ["blue", str(job.id), str(tmp_path)]
+    assert vigie.start(work.environment, "COLOUR").result(30)[0] is None
+
+
+# --- output ---------------------------------------------------------------------------
+
+
+def test_records_come_in_order_and_typed() -> None:
+    job = vigie.start(work.talk)
+    assert job.result(30) == "done"
+    records = job.logs()
+    assert [(r.stream, r.text.strip() if r.text else r.value) for r in records if r.stream != "result"] == [
+        ("output", "printed"),
+        ("error", "complained"),
+        ("warning", records[2].text.strip()),
+        ("error", "logged"),
+        ("output", {"yielded": 1}),
+        ("output", (1, 2)),
+        ("output", "last"),
+    ]
+    times = [r.time for r in records]
+    assert times == sorted(times)
+
+
+def test_receive_gives_what_is_new() -> None:
+    job = command("echo one; echo two").wait(30)
+    assert job.receive(keep=True) == ["one\n", "two\n"]
+    assert job.receive() == ["one\n", "two\n"]
+    assert job.receive() == []
+    assert job.receive(reader="another") == ["one\n", "two\n"]
+
+
+def test_bytes_are_kept_exactly(tmp_path: Path, home: HomeUnderTest) -> None:
+    blob = os.urandom(200_000) + b"\x00\n\xff" + b"y" * 5_000_000
+    (tmp_path / "in").write_bytes(blob)
+    job = vigie.start(["cat"], stdin=str(tmp_path / "in")).wait(30)
+    assert Path(home.job_file(job.id, "out")).read_bytes() == blob
+
+
+def test_live_records_come_while_it_runs(tmp_path: Path) -> None:
+    job = command(f"echo one; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; echo two")
+    seen = []
+    for record in job:
+        seen.append(record.text)
+        (tmp_path / "go").touch()
+    assert seen == ["one\n", "two\n"]
+
+
+# --- waiting -----------------------------------------------------------------------------
+
+
+def test_waiting_has_a_limit(tmp_path: Path) -> None:
+    job = command(f"while [ ! -e {tmp_path}/end ]; do sleep 0.02; done")
+    with pytest.raises(vigie.WaitTimeout):
+        job.wait(0.05)
+    (tmp_path / "end").touch()
+    assert job.result(30) == 0
+
+
+def test_callbacks_and_await_share_the_work() -> None:
+    jobs = vigie.start_many(work.double, [(i,) for i in range(50)])
+    called: list[int] = []
+    for job in jobs:
+        job.add_done_callback(lambda job: called.append(job.id))
+
+    async def gather() -> list[int]:
+        return list(await asyncio.gather(*jobs))
+
+    assert asyncio.run(gather()) == [2 * i for i in range(50)]
+    until(lambda: sorted(called) == [job.id for job in jobs])
+
+
+def test_records_can_be_awaited() -> None:
+    async def read() -> list[str | None]:
+        return [record.text async for record in command("echo a; echo b")]
+
+    assert asyncio.run(read()) == ["a\n", "b\n"]
+
+
+def test_jobs_are_found_by_name_and_state() -> None:
+    job = command("exit 1", name="bad").wait(30)
+    assert vigie.get("bad") == job
+    assert vigie.get(job.id) == job
+    assert vigie.jobs(state="failed") == [job]
+    assert vigie.jobs(name="b*") == [job]
