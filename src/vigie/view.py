@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from functools import lru_cache
 from typing import Any
 
 __all__ = ["attempt", "dependency", "event", "instant", "items", "job", "label", "path_of", "queue", "seconds", "what"]
@@ -26,10 +27,17 @@ def instant(us: int | None) -> str | None:
     """
     if us is None:
         return None
-    whole, rest = divmod(us, SECOND)
-    local = time.localtime(whole)
+    minute, rest = divmod(us, 60 * SECOND)
+    begins, zone = _minute(minute)
+    return f"{begins}{rest // SECOND:02d}.{rest % SECOND:06d}{zone}"
+
+
+@lru_cache(maxsize=1024)
+def _minute(minute: int) -> tuple[str, str]:
+    """Give how a minute since 1970 is written, and its offset: what many instants share."""
+    local = time.localtime(minute * 60)
     sign, offset = ("-" if local.tm_gmtoff < 0 else "+"), abs(local.tm_gmtoff) // 60
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', local)}.{rest:06d}{sign}{offset // 60:02d}:{offset % 60:02d}"
+    return time.strftime("%Y-%m-%dT%H:%M:", local), f"{sign}{offset // 60:02d}:{offset % 60:02d}"
 
 
 def seconds(us: int | None) -> float | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JobTable", "dumps", "how_ended", "json_array", "next_commands", "now", "one_job", "streams_of"]
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _STREAM_NAMES = {"out": "output", "stdout": "output", "err": "error", "stderr": "error"}
 
 
@@ -34,7 +35,7 @@ def dumps(value: Any) -> str:
     >>> dumps("é\udcff")
     '"\\u00e9\\udcff"'
     """
-    text = json.dumps(value, ensure_ascii=False)
+    text = _encode(value)
     try:
         text.encode()
     except UnicodeEncodeError:

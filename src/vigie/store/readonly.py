@@ -52,8 +52,9 @@ class ReadOnly:
             connection = self.open()
             if connection is None:
                 return []
-            rows: list[Any] = connection.execute(statement, bind).fetchall()
-            return rows
+            cursor = connection.execute(statement, bind)
+            names = _names(cursor)
+            return [dict(zip(names, row, strict=True)) for row in cursor]
         except apsw.Error as error:
             raise _explained(self.path, error) from None
 
@@ -112,12 +113,15 @@ class ReadOnly:
                     f" and this Vigie knows {SCHEMA}",
                     "upgrade Vigie, or run the one whose agent wrote it",
                 )
-        connection.set_row_trace(_as_row)
         return "meta" in tables or "lengths" in tables
 
 
-def _as_row(cursor: apsw.Cursor, values: tuple[Any, ...]) -> Row:
-    return {column[0]: value for column, value in zip(cursor.get_description(), values, strict=True)}
+def _names(cursor: apsw.Cursor) -> list[str]:
+    try:
+        return [column[0] for column in cursor.get_description()]
+    except apsw.ExecutionCompleteError:
+        # There was no row, and then SQLite has nothing more to say.
+        return []
 
 
 def _size(path: str) -> int:
