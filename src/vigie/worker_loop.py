@@ -55,9 +55,10 @@ class Worker:
         self.page = Page.open(path) if os.path.exists(path) else Page.create(path)
         self.journal = Journal(os.path.join(self._dir, "journal"))
         self.sink = Sink(self.page, home)
+        interrupts = interruptible()
         out, err = Recorder(self.sink, "output", 1), Recorder(self.sink, "error", 2)
         self.scene = Surroundings(home, out, err, self.sink.has_raw)
-        self.runner = Runner(home, self.sink, self.scene, Hooks(self.sink), interruptible())
+        self.runner = Runner(home, self.sink, self.scene, Hooks(self.sink), interrupts)
         version = "%d.%d.%d" % sys.version_info[:3]
         hello = {"vigie": 1, "role": "worker", "worker": number, "pid": os.getpid()}
         hello.update(python=version, prefix=sys.prefix)

@@ -58,11 +58,10 @@ class Sink:
         self._size = 0
         self._dropped = 0
         self._why = ""
-        self._emitting = False
+        self._emitting = self._taking = False
         self._waiting: deque[bytes] = deque()
-        self._pending: list[str] = []
-        self._pending_size = 0
-        self._pending_stream = ""
+        #: Unfinished lines by thread, so that two that print do not cut each other's.
+        self._pending: dict[int, _Partial] = {}
         self._raw = _open_raw()
         self._raw_size = self._raw_length()
         self.page.raw = self._raw_size
@@ -74,7 +73,7 @@ class Sink:
         self.active = False
         self._pending.clear()
         self._waiting.clear()
-        self._emitting = False
+        self._emitting = self._taking = False
         self.lock.release()
 
     # --- a job's life ---------------------------------------------------------
@@ -91,8 +90,10 @@ class Sink:
         """Finish a job's records and give those that fit into its outcome."""
         with self.lock:
             if self._pending:
-                self.flush()
+                self.flush(everyone=True)
             self._take_raw(last=True)
+            if self._waiting:
+                self._drain()
             extra = self._confess() if self._dropped else b""
             self.active = False
             if self._fd >= 0:
@@ -122,7 +123,10 @@ class Sink:
         with self.lock:
             if not self.active:
                 return
-            self.flush()
+            for thread, partial in list(self._pending.items()):
+                if partial.old:
+                    self.flush(thread)
+                partial.old = True
             self._take_raw()
             old = time.monotonic_ns() - self._began >= _YOUNG
             if old and self._fd < 0 and self.page.length:
@@ -136,22 +140,28 @@ class Sink:
             if not self.active:
                 self._stray(stream, text.encode("utf-8", "surrogateescape"))
                 return
-            pending = self._pending
-            if pending and self._pending_stream != stream:
-                self.flush()
+            thread = threading.get_ident()
+            # Whatever is taken out is ours: a signal handler may print between any two lines.
+            held = self._pending.pop(thread, None)
+            if held is not None and held.stream != stream:
+                self._record(held.stream, "".join(held.parts))
+                held = None
             if text[-1:] == "\n":
-                if pending:
-                    pending.append(text)
-                    text = "".join(pending)
-                    pending.clear()
-                    self._pending_size = 0
+                if held is not None:
+                    held.parts.append(text)
+                    text = "".join(held.parts)
                 self._record(stream, text)
-            elif text:
-                pending.append(text)
-                self._pending_stream = stream
-                self._pending_size += len(text)
-                if self._pending_size > _LONGEST_PENDING:
-                    self.flush()
+            elif text or held is not None:
+                self._keep(thread, held or _Partial(stream), text)
+
+    def _keep(self, thread: int, held: _Partial, text: str) -> None:
+        held.parts.append(text)
+        held.size += len(text)
+        kept = self._pending.setdefault(thread, held)
+        if kept is not held:
+            kept.parts.extend(held.parts)
+        if held.size > _LONGEST_PENDING:
+            self.flush()
 
     def write_bytes(self, stream: str, data: bytes) -> None:
         """Take bytes from ``sys.stdout.buffer``: one record each time."""
@@ -174,14 +184,13 @@ class Sink:
                 data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
                 self._stray("error", data if data.endswith(b"\n") else data + b"\n")
 
-    def flush(self) -> None:
-        """Make a record of an unfinished line."""
+    def flush(self, thread: int | None = None, everyone: bool = False) -> None:
+        """Make a record of the unfinished line of this thread, of another, or of all."""
         with self.lock:
-            if self._pending:
-                text = "".join(self._pending)
-                self._pending.clear()
-                self._pending_size = 0
-                self._record(self._pending_stream, text)
+            for who in list(self._pending) if everyone else (thread or threading.get_ident(),):
+                held = self._pending.pop(who, None)
+                if held is not None:
+                    self._record(held.stream, "".join(held.parts))
 
     def _record(self, stream: str, text: str | bytes) -> None:
         self._take_raw()
@@ -199,8 +208,10 @@ class Sink:
     def _emit(self, line: bytes) -> None:
         # A signal handler that prints may have come between the lines below.
         self._waiting.append(line)
-        if self._emitting:
-            return
+        if not self._emitting:
+            self._drain()
+
+    def _drain(self) -> None:
         self._emitting = True
         try:
             while self._waiting:
@@ -264,26 +275,31 @@ class Sink:
 
     def _take_raw(self, last: bool = False) -> None:
         """Make records of what C code and children wrote to descriptors 1 and 2."""
-        if self._raw < 0:
+        if self._raw < 0 or self._taking:
             return
         size = os.lseek(self._raw, 0, os.SEEK_END)
         if size == self._raw_size:
             return
+        self._taking = True
+        try:
+            self._take_new(size, last)
+        finally:
+            self._taking = False
+        if last and self._raw_size > _RAW_KEPT:
+            self._forget_raw()
+        self.page.raw = self._raw_size
+
+    def _take_new(self, size: int, last: bool) -> None:
         if size < self._raw_size:
             self._raw_size = 0  # somebody opened it afresh and cut it off
         while self._raw_size < size:
             data = os.pread(self._raw, min(_CHUNK, size - self._raw_size), self._raw_size)
-            if not data:
-                break
             if not (last and self._raw_size + len(data) >= size):
                 data = _whole(data)
-                if not data:
-                    break
+            if not data:
+                break
             self._raw_size += len(data)
             self._emit(records.encode("output", _now(), text=data, raw=True))
-        if last and self._raw_size > _RAW_KEPT:
-            self._forget_raw()
-        self.page.raw = self._raw_size
 
     def _forget_raw(self) -> None:
         try:
@@ -291,6 +307,19 @@ class Sink:
             self._raw_size = 0
         except OSError:
             pass  # it grows, that is all
+
+
+class _Partial:
+    """The beginning of a line."""
+
+    __slots__ = ("old", "parts", "size", "stream")
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        self.parts: list[str] = []
+        self.size = 0
+        #: The flusher has seen it before.
+        self.old = False
 
 
 def _open_raw() -> int:
