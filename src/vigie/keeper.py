@@ -7,8 +7,7 @@ a successor can take over when it dies itself.
 
 One thread, one selector. SIGCHLD tells of its own children, which ``wait4``
 reaps with their usage; those adopted from a dead keeper are somebody else's
-children, and a pidfd tells of them. What the agent must hear stands in a queue
-of (mark, kind) and becomes bytes only as fast as it reads.
+children, and a pidfd tells of them.
 
 Run as ``python -m vigie.keeper HOME``. Little is imported on purpose: it is
 always there, in under 14 MB.
@@ -25,17 +24,15 @@ import resource
 import selectors
 import signal
 import socket
-import struct
 import sys
 import time
-from collections import deque
 
-import vigie
-from vigie import frames, pidfd, procs
+from vigie import pidfd, procs
 from vigie.config import Home
 from vigie.crash import point
 from vigie.keeper_journal import Journal
 from vigie.keeper_spawn import FileLimit, SpawnError, spawn
+from vigie.keeper_talk import Talk, log
 from vigie.procs import Identity
 from vigie.sockets import bind_unix
 
@@ -49,24 +46,13 @@ __all__ = ["Keeper", "main"]
 
 #: Seconds that a keeper without agent and children stays.
 IDLE = float(os.environ.get("VIGIE_KEEPER_IDLE", "10"))
-#: Bytes encoded ahead of an agent that reads slowly, and queued reports at
-#: which the keeper stops reading from it.
-_AHEAD = 1 << 16
-_BEHIND = 4096
 
 _READ = selectors.EVENT_READ
-_WRITE = selectors.EVENT_WRITE
 _USAGE_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def _now() -> dict[str, int]:
     return {"at": time.time_ns() // 1000, "mono": time.monotonic_ns() // 1000}
-
-
-def _log(text: str) -> None:
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} keeper {os.getpid()}: {text}\n")
-        sys.stderr.flush()
 
 
 class Child:
@@ -82,21 +68,6 @@ class Child:
         self.fd = fd
         # A Popen that is dropped before its end would warn, and wait by itself.
         self.popen = popen
-
-
-class Connection:
-    """One peer: the agent, or whoever has not said hello yet."""
-
-    __slots__ = ("agent", "decoder", "events", "out", "sock", "todo")
-
-    def __init__(self, sock: socket.socket, hello: bytes) -> None:
-        self.sock = sock
-        self.decoder = frames.Decoder()
-        self.agent = False
-        self.out = bytearray(hello)
-        #: (mark, "started" or "end", is a replay); a mark of "" ends a replay.
-        self.todo: deque[tuple[str, str, bool]] = deque()
-        self.events = _READ
 
 
 class Keeper:
@@ -130,23 +101,15 @@ class Keeper:
         self.marks = self.journal.marks
         self.own: dict[int, Child] = {}
         self.adopted: dict[str, Child] = {}
-        self.agent: Connection | None = None
         self.selector = selectors.DefaultSelector()
-        self.listener = listener
+        self.talk = Talk(home.keeper_socket, listener, self.boot, self.selector, self.marks, self.obey)
         self.ending = False
         self._unwritten = False
         self._idle_since: float | None = None
-        self._listen(listener)
         self._catch_signals()
         self._take_over(carried or {})
 
     # -- start and end ---------------------------------------------------------
-
-    def _listen(self, listener: socket.socket) -> None:
-        self.listener = listener
-        listener.setblocking(False)
-        self.selector.register(listener, _READ, self._accept)
-        self._inode = os.stat(self.home.keeper_socket).st_ino
 
     def _catch_signals(self) -> None:
         """Ignore nothing by SIG_IGN and block nothing: both would pass to children."""
@@ -181,7 +144,7 @@ class Keeper:
                 if not self._adopt(mark, identity, carried.get(mark)):
                     self._write("lost", mark=mark)
             elif said["k"] == "begin":
-                found = _find_begun(mark)
+                found = _find_begun(mark, int(str(said.get("since", 0))))
                 if found is not None:
                     self._write("started", mark=mark, pid=found.pid, ticks=found.start_ticks, **_now())
                 if found is None or not self._adopt(mark, found, None):
@@ -213,7 +176,7 @@ class Keeper:
         """Serve until there is nothing left to do."""
         while not self.ending:
             # Without an agent it looks after its socket and its own end.
-            wait = None if self.agent and not self._unwritten and not self._blind() else min(1.0, IDLE)
+            wait = None if self.talk.agent and not self._unwritten and not self._blind() else min(1.0, IDLE)
             for key, events in self.selector.select(wait):
                 key.data(events)
             self._tend()
@@ -231,27 +194,14 @@ class Keeper:
         for child in [child for child in self.adopted.values() if child.fd is None]:
             if not procs.alive(child.identity):
                 self._adopted_ended(child)
-        if self.agent or self._busy():
+        if self.talk.agent or self._busy():
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = time.monotonic()
         elif time.monotonic() - self._idle_since >= IDLE:
             self.ending = True
-        if not self.agent:
-            self._mend_socket()
-
-    def _mend_socket(self) -> None:
-        """Listen again when somebody removed the socket's file."""
-        with contextlib.suppress(OSError):
-            try:
-                if os.stat(self.home.keeper_socket).st_ino == self._inode:
-                    return
-            except FileNotFoundError:
-                pass
-            fresh = bind_unix(self.home.keeper_socket)
-            self.selector.unregister(self.listener)
-            self.listener.close()
-            self._listen(fresh)
+        if not self.talk.agent:
+            self.talk.mend()
 
     # -- children --------------------------------------------------------------
 
@@ -261,7 +211,7 @@ class Keeper:
             self.journal.append(kind, **fields)
         except OSError as error:
             self._unwritten = True
-            _log(f"cannot write {self.home.keeper_journal}: {error.strerror}")
+            log(f"cannot write {self.home.keeper_journal}: {error.strerror}")
 
     def _spawn(self, request: dict[str, Any]) -> None:
         mark = request.get("mark")
@@ -270,14 +220,14 @@ class Keeper:
         said = self.marks.get(mark)
         if said is not None:
             if said["k"] in ("started", "ended"):
-                self._report(mark, "started", said["k"] == "ended")
+                self.talk.report(mark, "started", replay=said["k"] == "ended")
             if said["k"] != "started":
-                self._report(mark, "end", replay=True)
+                self.talk.report(mark, "end", replay=True)
             return
         try:
             point("keeper-before-begin")
             try:
-                self.journal.append("begin", mark=mark)
+                self.journal.append("begin", mark=mark, since=procs.boot_ticks())
             except OSError as error:
                 why = f"cannot write {self.home.keeper_journal}: {error.strerror}"
                 raise SpawnError("fork", error.errno or errno.EIO, why) from None
@@ -286,7 +236,7 @@ class Keeper:
         except SpawnError as error:
             failure = {"errno": error.errno, "error": error.error, "message": str(error), "what": error.what}
             self._write("failed", mark=mark, **failure)
-            self._report(mark, "end")
+            self.talk.report(mark, "end")
             return
         point("keeper-after-spawn")
         ticks = procs.start_ticks(popen.pid) or 0
@@ -294,7 +244,7 @@ class Keeper:
         point("keeper-after-started")
         fd = self.limit.lift(pidfd.open_pid(popen.pid))
         self.own[popen.pid] = Child(mark, Identity(popen.pid, ticks), fd, popen)
-        self._report(mark, "started")
+        self.talk.report(mark, "started")
 
     def _reap(self) -> None:
         """Reap every child that has ended; orphans that landed here too."""
@@ -332,7 +282,7 @@ class Keeper:
             os.close(child.fd)
         if child.popen is not None and status is not None:
             child.popen.returncode = os.waitstatus_to_exitcode(status)
-        self._report(child.mark, "end")
+        self.talk.report(child.mark, "end")
 
     def _signal(self, request: dict[str, Any]) -> None:
         child = self._living(str(request.get("mark")))
@@ -349,7 +299,7 @@ class Keeper:
             elif procs.start_ticks(child.identity.pid) == child.identity.start_ticks:
                 os.kill(child.identity.pid, number)
         except OSError as error:
-            _log(f"signal {number} to {child.mark} ({child.identity.pid}): {error.strerror}")
+            log(f"signal {number} to {child.mark} ({child.identity.pid}): {error.strerror}")
 
     def _living(self, mark: str) -> Child | None:
         said = self.marks.get(mark)
@@ -357,55 +307,10 @@ class Keeper:
             return None
         return self.adopted.get(mark) or self.own.get(int(str(said["pid"])))
 
-    # -- the agent -------------------------------------------------------------
+    # -- what the agent asks ---------------------------------------------------
 
-    def _accept(self, _events: int) -> None:
-        with contextlib.suppress(OSError):
-            sock, _ = self.listener.accept()
-            if not _same_user(sock):
-                sock.close()
-                return
-            sock.setblocking(False)
-            hello = {"vigie": frames.PROTOCOL, "role": "keeper", "version": vigie.__version__}
-            peer = Connection(sock, frames.encode({**hello, "pid": os.getpid(), "boot": self.boot}))
-            self.selector.register(sock, _READ, lambda events: self._serve(peer, events))
-            self._flush(peer)
-
-    def _serve(self, peer: Connection, events: int) -> None:
-        try:
-            if events & _READ:
-                data = peer.sock.recv(1 << 16)
-                if not data:
-                    self._drop(peer)
-                    return
-                for header, _ in peer.decoder.feed(data):
-                    self._handle(peer, header)
-                    if peer.sock.fileno() < 0:
-                        return
-            self._flush(peer)
-        except BlockingIOError:
-            pass
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            _log(f"dropped a connection: {type(error).__name__}: {error}")
-            self._drop(peer)
-
-    def _drop(self, peer: Connection) -> None:
-        if peer is self.agent:
-            self.agent = None
-        if peer.sock.fileno() >= 0:
-            self.selector.unregister(peer.sock)
-            peer.sock.close()
-
-    def _handle(self, peer: Connection, header: dict[str, Any]) -> None:
-        if not peer.agent:
-            if header.get("role") != "agent":
-                raise ValueError("its first frame is not an agent's hello")
-            if self.agent is not None:
-                self._drop(self.agent)
-            peer.agent = True
-            self.agent = peer
-            self._replay(peer)
-            return
+    def obey(self, header: dict[str, Any]) -> None:
+        """Do what a frame of the agent says; an operation of the future is ignored."""
         op = header.get("op")
         if op == "spawn":
             self._spawn(header)
@@ -414,7 +319,7 @@ class Keeper:
         elif op == "forget":
             self._forget(header.get("marks") or ())
         elif op == "list":
-            self._replay(peer)
+            self.talk.replay()
         elif op == "upgrade":
             self._upgrade()
         elif op == "quit" and not self._busy():
@@ -427,57 +332,14 @@ class Keeper:
             self.journal.forget(over)
         except OSError as error:
             self._unwritten = True
-            _log(f"cannot write {self.home.keeper_journal}: {error.strerror}")
-
-    def _replay(self, peer: Connection) -> None:
-        for mark, said in self.marks.items():
-            peer.todo.append((mark, "started" if said["k"] == "started" else "end", True))
-        peer.todo.append(("", "", True))
-
-    def _report(self, mark: str, kind: str, replay: bool = False) -> None:
-        if self.agent is not None:
-            self.agent.todo.append((mark, kind, replay))
-            self._flush(self.agent)
-
-    def _flush(self, peer: Connection) -> None:
-        """Send what the peer takes now, and watch for it to take more."""
-        if peer.sock.fileno() < 0:
-            return
-        try:
-            while peer.out or peer.todo:
-                while peer.todo and len(peer.out) < _AHEAD:
-                    peer.out += self._message(*peer.todo.popleft())
-                if peer.out:
-                    del peer.out[: peer.sock.send(peer.out)]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._drop(peer)
-            return
-        events = _WRITE if peer.out else 0
-        if len(peer.todo) < _BEHIND:
-            events |= _READ
-        if events != peer.events:
-            peer.events = events
-            key = self.selector.get_key(peer.sock)
-            self.selector.modify(peer.sock, events, key.data)
-
-    def _message(self, mark: str, kind: str, replay: bool) -> bytes:
-        if not mark:
-            return frames.encode({"op": "replayed"})
-        said = self.marks.get(mark)
-        if said is None or (kind == "end" and said["k"] == "started"):
-            return b""
-        return frames.encode(_as_message(said, kind, replay))
-
-    # -- upgrade ---------------------------------------------------------------
+            log(f"cannot write {self.home.keeper_journal}: {error.strerror}")
 
     def _upgrade(self) -> None:
         """Become the newest code: same process, so its children stay its children."""
         with contextlib.suppress(OSError):
             self.journal.compact()
         adopted = {mark: child.fd for mark, child in self.adopted.items() if child.fd is not None}
-        listener = self.listener.fileno()
+        listener = self.talk.listener.fileno()
         state = {"lock": self.lock, "listener": listener, "soft": self.limit.soft, "adopted": adopted}
         path = os.path.join(self.home.keeper_dir, "carry")
         carry = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -492,7 +354,7 @@ class Keeper:
             argv = [sys.executable, "-P", "-m", "vigie.keeper", self.home.root, "--carry", str(carry)]
             os.execv(sys.executable, argv)
         except OSError as error:
-            _log(f"cannot upgrade by {sys.executable}: {error.strerror}; the old code goes on")
+            log(f"cannot upgrade by {sys.executable}: {error.strerror}; the old code goes on")
             for fd in passed:
                 os.set_inheritable(fd, False)
             os.close(carry)
@@ -500,25 +362,7 @@ class Keeper:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _as_message(said: dict[str, object], kind: str, replay: bool) -> dict[str, object]:
-    """Give the frame that tells what an entry of the journal says."""
-    message: dict[str, object] = {"op": kind, "mark": said["mark"]}
-    if replay:
-        message["replay"] = True
-    if kind == "started":
-        message |= {"pid": said["pid"], "start_ticks": said["ticks"], "at": said["at"], "mono": said["mono"]}
-        return message
-    message["op"] = said["k"]
-    if said["k"] == "ended":
-        message |= {key: said[key] for key in ("pid", "exit_code", "signal", "core", "known", "cpu", "peak_rss")}
-        message |= {"at": said["ended_at"], "mono": said["ended_mono"], "start_ticks": said["ticks"]}
-        message |= {"started_at": said["at"], "started_mono": said["mono"]}
-    elif said["k"] == "failed":
-        message |= {key: said[key] for key in ("errno", "error", "message", "what")}
-    return message
-
-
-def _find_begun(mark: str) -> Identity | None:
+def _find_begun(mark: str, since: int) -> Identity | None:
     """Find the process of a ``begin`` whose keeper died before it could write ``started``.
 
     Between vfork and exec a child still looks like that keeper; such a twin of
@@ -526,18 +370,10 @@ def _find_begun(mark: str) -> Identity | None:
     """
     deadline = time.monotonic() + 1
     while True:
-        found = procs.find_mark(mark)
+        found = procs.find_mark(mark, since)
         if found is not None or time.monotonic() > deadline or not procs.twins(os.getpid()):
             return found
         time.sleep(0.005)
-
-
-def _same_user(sock: socket.socket) -> bool:
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True  # the directory is 0700
-    size = struct.calcsize("3i")
-    uid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1]
-    return uid in (os.geteuid(), 0)
 
 
 def _take_lock(path: str) -> int | None:

@@ -12,8 +12,8 @@ A process that carries the mark of *another* attempt belongs to that one, and so
 does everything below it. Nobody that started before the main process can be a
 member, which spares reading the environment of nearly everybody.
 
-A scan is no snapshot: whoever forks while it runs may be missed. Therefore
-nothing here trusts one empty scan; two in succession must agree.
+A scan is no snapshot. It is repeated for what appears while it runs, and still
+nothing here trusts one empty scan: two in succession must agree.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Collection, Iterable
 
 from vigie import pidfd
@@ -35,6 +36,7 @@ __all__ = [
     "alive",
     "anonymous",
     "boot_id",
+    "boot_ticks",
     "cpu",
     "descendants",
     "exit_status",
@@ -128,7 +130,8 @@ class Process:
     def mark(self) -> str | None:
         """The attempt that its environment names; None if none or not readable."""
         if self._mark is False:
-            self._mark = _read_mark(self.pid)
+            # Threads of the kernel, of group 0, have no environment at all.
+            self._mark = _read_mark(self.pid) if self.pgid else None
         return self._mark if isinstance(self._mark, str) else None
 
 
@@ -141,8 +144,18 @@ def _read(path: str) -> bytes | None:
         return None
 
 
+def _read_environ(pid: int) -> bytes | None:
+    """Read an environment; in the middle of an exec there is none, nor a command line, for a moment."""
+    for _ in range(_ROUNDS):
+        data = _read(f"/proc/{pid}/environ")
+        if data or data is None or _read(f"/proc/{pid}/cmdline") != b"":
+            return data
+        os.sched_yield()
+    return None
+
+
 def _read_mark(pid: int) -> str | None:
-    data = _read(f"/proc/{pid}/environ")
+    data = _read_environ(pid)
     if not data:
         return None
     at = 0 if data.startswith(_ENTRY) else data.find(b"\0" + _ENTRY) + 1
@@ -177,12 +190,21 @@ def _parse_stat(data: bytes) -> Process:
 
 
 def scan() -> list[Process]:
-    """Read every process once, in the order of their numbers."""
+    """Read every process once.
+
+    Repeated for the numbers that turn up meanwhile until none does: of two
+    processes that hand over to each other, one is always seen.
+    """
     if not _LINUX:
         return _scan_ps()
     found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
+    seen: set[str] = set()
+    for _ in range(_ROUNDS):
+        fresh = [name for name in os.listdir("/proc") if name.isdigit() and name not in seen]
+        if not fresh:
+            break
+        seen.update(fresh)
+        for name in fresh:
             data = _read(f"/proc/{name}/stat")
             if data:
                 found.append(_parse_stat(data))
@@ -192,7 +214,6 @@ def scan() -> list[Process]:
 def _scan_ps() -> list[Process]:
     """Do what scan does by ``ps``: start times in seconds, and no marks."""
     import subprocess
-    import time
 
     columns = "pid=,ppid=,pgid=,sess=,state=,lstart=,comm="
     shown = subprocess.run(["ps", "-axo", columns], capture_output=True, check=True, env={"LC_ALL": "C"})
@@ -288,9 +309,25 @@ def exit_status(identity: Identity, fd: int | None) -> int | None:
     return None
 
 
-def find_mark(mark: str) -> Identity | None:
-    """Find the main process of an attempt: the oldest session leader with its mark."""
-    leaders = [p for p in scan() if p.sid == p.pid and p.mark == mark and not p.zombie]
+def boot_ticks() -> int:
+    """Give the present in the unit and from the origin of start times; 0 where none is known."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000 // _TICK
+
+
+def find_mark(mark: str, since: int = 0) -> Identity | None:
+    """Find the main process of an attempt: the oldest session leader with its mark.
+
+    Parameters
+    ----------
+    mark:
+        What ``VIGIE_ATTEMPT`` holds.
+    since:
+        It started at or after this :func:`boot_ticks`.
+    """
+    recent = [p for p in scan() if p.sid == p.pid and p.start_ticks >= since and not p.zombie]
+    leaders = [p for p in recent if p.mark == mark]
     return min(leaders, key=lambda p: (p.start_ticks, p.pid)).identity if leaders else None
 
 
@@ -382,18 +419,31 @@ def tree(
     if any(p.pid == sid and p.identity != root for p in living if root.pid == sid):
         sid = None
     below = _children(living)
+    theirs = _foreign(living, below, root, marks)
     todo = [p for p in living if p.identity == root or p.identity in known or p.sid == sid or p.mark in marks]
     found: set[Identity] = set()
     while todo:
         process = todo.pop()
         identity = process.identity
-        if identity in found or process.pid == os.getpid():
-            continue
-        if identity != root and process.mark is not None and process.mark not in marks:
+        if identity in found or process.pid in theirs or process.pid == os.getpid():
             continue
         found.add(identity)
         todo += below.get(process.pid, ())
     return found
+
+
+def _foreign(
+    living: list[Process], below: dict[int, list[Process]], root: Identity, marks: frozenset[str]
+) -> set[int]:
+    """Give the numbers of those with another attempt's mark, and of all unmarked ones below them."""
+    others = [p for p in living if p.mark is not None and p.mark not in marks and p.identity != root]
+    numbers: set[int] = set()
+    while others:
+        process = others.pop()
+        if process.pid not in numbers:
+            numbers.add(process.pid)
+            others += [p for p in below.get(process.pid, ()) if p.mark is None and p.identity != root]
+    return numbers
 
 
 class Tree:
