@@ -63,6 +63,7 @@ def play(built, job, steps):
     return [(stream, data) for stream, data in merged if data]
 
 
+@pytest.mark.slow
 @ANYHOW
 @given(steps=st.lists(Step, max_size=30))
 def test_streams_merge_by_the_index(built, reader, steps):
@@ -73,6 +74,7 @@ def test_streams_merge_by_the_index(built, reader, steps):
         assert list(output.pump()) == []
 
 
+@pytest.mark.slow
 @ANYHOW
 @given(steps=st.lists(Step, max_size=30), count=st.integers(1, 8), streams=st.sampled_from([None, ["error"]]))
 def test_the_last_lines_are_those_of_the_whole(built, reader, steps, count, streams):
@@ -90,6 +92,7 @@ def keepends(data):
     return lines + ([parts[-1]] if parts[-1] else [])
 
 
+@pytest.mark.slow
 @ANYHOW
 @given(steps=st.lists(Step, max_size=30), cut=st.integers(0, 12))
 def test_a_position_continues_where_it_stood(built, reader, steps, cut):
@@ -103,6 +106,7 @@ def test_a_position_continues_where_it_stood(built, reader, steps, cut):
     assert first + text_of(reader, built, job, position=position) == expected
 
 
+@pytest.mark.slow
 @ANYHOW
 @given(steps=st.lists(Step, max_size=20))
 def test_what_grows_is_given_once_and_in_order(built, reader, steps):
@@ -340,6 +344,7 @@ def test_values_are_shown_and_typed(built, reader):
         _ = list(iter_records(reader, built.home, job))[3].value
 
 
+@pytest.mark.slow
 @ANYHOW
 @given(
     texts=st.lists(st.text(alphabet="ab\n", max_size=5), max_size=12),

@@ -34,6 +34,7 @@ NASTY = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.lists(NASTY | st.binary(max_size=8), max_size=12))
 @example([b"\r"])
 @example([b"a\r", b"\nb"])
@@ -83,6 +84,7 @@ def test_a_character_cut_in_two_is_one():
     assert shown("日".encode()[:2], "日".encode()[2:]) == "日"
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.text(max_size=30), min_size=3, max_size=3), min_size=1, max_size=5), st.integers(30, 80))
 def test_no_line_is_longer_than_the_room(rows, room):
     table = Table(["A", "B", "C"], flexible=2)
