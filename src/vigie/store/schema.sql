@@ -180,6 +180,7 @@ CREATE TABLE workers (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
     digest  BLOB NOT NULL,             -- of interpreter and import path
     python  BLOB NOT NULL,
+    env     BLOB NOT NULL,             -- what counts when the interpreter starts (LD_…, PYTHON…)
     fresh   INTEGER NOT NULL DEFAULT 0,
     state   TEXT NOT NULL CHECK (state IN ('starting', 'ready', 'gone')),
     boot    TEXT NOT NULL,
