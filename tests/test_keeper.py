@@ -588,6 +588,27 @@ def test_a_number_given_to_another_process_is_not_adopted(bench: Bench) -> None:
     assert bench.connect().replay() == [{"op": "lost", "mark": "2.1", "replay": True}]
 
 
+@pytest.mark.slow
+def test_a_full_disk_stops_new_spawns_and_loses_no_end(bench: Bench) -> None:
+    keeper = bench.start()
+    line = bench.agent()
+    free = resource.prlimit(keeper.pid, resource.RLIMIT_FSIZE)
+    size = os.path.getsize(bench.home.keeper_journal)
+    # Room for `begin`, not for `started`.
+    resource.prlimit(keeper.pid, resource.RLIMIT_FSIZE, (size + 80, free[1]))
+    assert bench.spawn(line, "1.1", SH, "-c", "exit 5")["op"] == "started"
+    assert line.until("ended", "1.1")["exit_code"] == 5
+    refused = bench.spawn(line, "2.1", "true")
+    assert (refused["op"], refused["what"], refused["error"]) == ("failed", "fork", "ENOSPC")
+    line.send(op="upgrade")
+    line.send(op="list")
+    assert [said["op"] for said in line.replay()] == ["ended", "failed"]
+    assert {said["k"] for said in bench.journal()} == {"boot", "begin"}
+    resource.prlimit(keeper.pid, resource.RLIMIT_FSIZE, free)
+    until(lambda: [said["k"] for said in bench.journal()] == ["boot", "ended", "failed"])
+    assert bench.spawn(line, "3.1", "true")["op"] == "started"
+
+
 # Upgrade -------------------------------------------------------------------------
 
 

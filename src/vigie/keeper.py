@@ -336,8 +336,12 @@ class Keeper:
 
     def _upgrade(self) -> None:
         """Become the newest code: same process, so its children stay its children."""
-        with contextlib.suppress(OSError):
+        try:
             self.journal.compact()
+        except OSError as error:
+            # The new code would know only what the file says.
+            log(f"no upgrade while {self.home.keeper_journal} cannot be written: {error.strerror}")
+            return
         adopted = {mark: child.fd for mark, child in self.adopted.items() if child.fd is not None}
         listener = self.talk.listener.fileno()
         state = {"lock": self.lock, "listener": listener, "soft": self.limit.soft, "adopted": adopted}

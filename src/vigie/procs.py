@@ -432,9 +432,7 @@ def tree(
     return found
 
 
-def _foreign(
-    living: list[Process], below: dict[int, list[Process]], root: Identity, marks: frozenset[str]
-) -> set[int]:
+def _foreign(living: list[Process], below: dict[int, list[Process]], root: Identity, marks: frozenset[str]) -> set[int]:
     """Give the numbers of those with another attempt's mark, and of all unmarked ones below them."""
     others = [p for p in living if p.mark is not None and p.mark not in marks and p.identity != root]
     numbers: set[int] = set()
