@@ -104,8 +104,9 @@ def environment(
     """
     source = os.environ if caller is None else caller
     env = {} if none else dict(source)
-    # The mark of the job that we may run in is not the mark of the one to come.
-    env.pop("VIGIE_ATTEMPT", None)
+    # What marks the job that we may run in does not mark the one to come.
+    for mark in ("VIGIE_ATTEMPT", "VIGIE_JOB"):
+        env.pop(mark, None)
     if not none:
         env.setdefault("PYTHONUNBUFFERED", "1")
         if cwd is not None and "PWD" in env:

@@ -250,7 +250,7 @@ def command(argv: Sequence[str | bytes | os.PathLike[str]], options: Options, **
     if any("\0" in word for word in words):
         raise UsageError("an argument holds a NUL byte, which no program can be given", "pass it by --stdin")
     label = more.pop("label", None) or " ".join(map(quoted, words))
-    task = {"kind": "command", "argv": words, "label": label[:_LABEL], "python": more.pop("python", None)}
+    task = {"kind": "command", "argv": words, "label": _label(label), "python": more.pop("python", None)}
     return Submission(task, options, **more)
 
 
@@ -275,7 +275,7 @@ def function(name: str, options: Options, arguments: str | None = None) -> Submi
     task = {
         "kind": "function",
         "function": name,
-        "label": _call(name, args, kwargs)[:_LABEL],
+        "label": _label(_call(name, args, kwargs)),
         "python": surroundings.choose_python(options.python, where),
     }
     import json
@@ -319,6 +319,11 @@ def _call(name: str, args: list[Any], kwargs: dict[str, Any]) -> str:
     shown = [json.dumps(value, ensure_ascii=False) for value in args]
     shown += [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in kwargs.items()]
     return f"{name}({', '.join(shown)})"
+
+
+def _label(text: str) -> str:
+    """Give what a job is called by, as text that any store and any screen can hold."""
+    return text[:_LABEL].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _script(words: Sequence[str], options: Options) -> Submission | None:

@@ -96,16 +96,30 @@ def _end(client: Client, out: Context) -> int | None:
     from vigie.launch import lock_holder
 
     pid = lock_holder(out.home)
-    if not client.shutdown() and pid is None:
-        return None
-    deadline = time.monotonic() + _ENDING
-    pause = 0.002
-    while (holder := lock_holder(out.home)) is not None and holder == (pid or holder):
-        if time.monotonic() > deadline:
-            raise AgentUnreachable(f"the agent (pid {holder}) did not end within {_ENDING:.0f} s", f"kill {holder}")
-        time.sleep(pause)
-        pause = min(1.5 * pause, 0.05)
+    watch = None if pid is None else _pidfd(pid)
+    try:
+        if not client.shutdown() and pid is None:
+            return None
+        if watch is not None:
+            _await_end(watch, pid)
+    finally:
+        if watch is not None:
+            os.close(watch)
     return pid
+
+
+def _pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def _await_end(watch: int, pid: int | None) -> None:
+    import select
+
+    if not select.select([watch], [], [], _ENDING)[0]:
+        raise AgentUnreachable(f"the agent (pid {pid}) did not end within {_ENDING:.0f} s", f"kill {pid}")
 
 
 # --- status -----------------------------------------------------------------------
