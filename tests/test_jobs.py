@@ -484,3 +484,17 @@ def test_jobs_are_found_by_name_and_state() -> None:
     assert vigie.get(job.id) == job
     assert vigie.jobs(state="failed") == [job]
     assert vigie.jobs(name="b*") == [job]
+
+
+def test_records_of_every_attempt_stay(tmp_path: Path) -> None:
+    """The first attempts' records are small and would be overwritten by the last one's."""
+    job = vigie.task(retries=2, backoff=0.01)(_say_and_fail).start(str(tmp_path / "n")).wait(30)
+    job.retry()
+    until(lambda: job.done() and job.info()["attempt"] == 6)
+    assert [record.text for record in job.logs() if record.stream == "output"] == [f"try {i}\n" for i in range(1, 7)]
+
+
+def _say_and_fail(counter: str) -> None:
+    work.witness(counter, "x")
+    print("try", Path(counter).read_text().count("x"))
+    raise RuntimeError("again")

@@ -280,6 +280,10 @@ class Job:
         if wait:
             self.wait()
         source = self._session.reader
+        if streams is not None:
+            # What a choice of streams leaves out must not count as seen by the whole.
+            streams = sorted(streams)
+            reader = f"{reader}/{','.join(streams)}"
         found = source.cursor(self.id, reader)
         old = None if found is None else found[0]
         chosen = tuple(streams) if streams is not None else ("output", "error")

@@ -6,6 +6,8 @@ Plain constants and no dataclass: the command line imports this in each run of
 
 from __future__ import annotations
 
+import os
+
 __all__ = [
     "DEFAULT_QUEUE",
     "FINISHED",
@@ -13,6 +15,8 @@ __all__ = [
     "REASONS",
     "STREAMS",
     "TASK_DEFAULTS",
+    "cores",
+    "default_slots",
     "public_state",
 ]
 
@@ -39,6 +43,21 @@ TASK_DEFAULTS: dict[str, object] = {
     "on_lost": "fail",
     "max_output": GIB,
 }
+
+
+def cores() -> int:
+    """Give the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_slots(queue: str, count: int | None = None) -> int:
+    """Give the slots of a queue for which nobody set a number, on ``count`` cores (default: those there are).
+
+    >>> default_slots("default", 2), default_slots("schedules", 2)
+    (2, 16)
+    """
+    count = cores() if count is None else count
+    return max(16, 4 * count) if queue == "schedules" else count
 
 
 def public_state(state: str) -> str:

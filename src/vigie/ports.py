@@ -59,5 +59,8 @@ class Hands(Protocol):
     def finished(self, job: int) -> None:
         """Tell whoever waits that a job has ended."""
 
+    def keep_records(self, job: int, attempt: int, records: bytes) -> None:
+        """Write an attempt's records to its file: the one act before the commit, and repeatable."""
+
     def delete_files(self, job: int) -> None:
         """Delete the files of a removed job."""

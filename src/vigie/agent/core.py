@@ -115,6 +115,9 @@ class Core:
         if new == state and not effects:
             return state
         if isinstance(event, lc.RetryAsked):
+            (records,) = self.store.one("records", (row.id,)) or (None,)
+            if records:
+                self.hands.keep_records(row.id, row.attempt, records)
             self.store.reopen(row, new)
         elif isinstance(event, lc.Ended | lc.Vanished) or isinstance(new, lc.FINISHED):
             # An end by stop or a broken dependency has no attempt behind it.

@@ -21,9 +21,10 @@ from typing import Any
 
 from vigie import lifecycle as lc
 from vigie.agent.core import Core
+from vigie.model import default_slots
 from vigie.store.sqlite import digest
 
-__all__ = ["Dispatch", "Worker", "default_slots"]
+__all__ = ["Dispatch", "Worker"]
 
 #: A batch is for tasks whose median is under this (µs) …
 TINY = 5_000
@@ -40,15 +41,6 @@ PAGE = 512
 AT_START = (b"LD_", b"DYLD_", b"PYTHON")
 
 Ready = tuple[int, int, int, int, int, int, int, str, int]
-
-
-def default_slots(queue: str, cores: int) -> int:
-    """Give the slots of a queue that nobody has set.
-
-    >>> default_slots("default", 2), default_slots("schedules", 2)
-    (2, 16)
-    """
-    return max(16, 4 * cores) if queue == "schedules" else cores
 
 
 @dataclass

@@ -39,7 +39,7 @@ from vigie.agent.world import World
 from vigie.agent.writer import Writer
 from vigie.config import Home
 from vigie.errors import VigieError
-from vigie.model import public_state
+from vigie.model import cores, public_state
 from vigie.procs import Identity
 from vigie.sockets import bind_unix
 from vigie.store.sqlite import SCHEMA, Store
@@ -73,7 +73,7 @@ class Agent:
         self.watch = Watch()
         self.world = World(home, self.watch)
         self.core = Core(self.store, self.clock, self.world, owner(), Marks(home.root))
-        self.dispatch = Dispatch(self.core, _cores())
+        self.dispatch = Dispatch(self.core, cores())
         self.outcomes = Outcomes(self.core, self.dispatch)
         self.control = Control(self.core, self.dispatch)
         self.writer = Writer(self.core, self.dispatch, loop)
@@ -362,11 +362,6 @@ class Agent:
             "keeper": {"pid": keeper.get("pid"), "version": keeper.get("version"), "connected": self.keeper.connected},
             "store": {"path": self.home.db, "size": _size(self.home.db), "schema": SCHEMA},
         }
-
-
-def _cores() -> int:
-    """Give the processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _size(path: str) -> int | None:

@@ -266,9 +266,17 @@ class Outcomes:
             signal=signal,
             message=message,
         )
-        self.core.step(row, event, left=left)
+        self._take(row, event, left)
 
     def _vanish(self, row: JobRow, left: dict[str, Any], why: str) -> None:
         bind = ("lost", None, left["finished"], None, None, None, why, None, None, row.id, row.attempt)
         self.core.store.run("end_attempt", bind)
-        self.core.step(row, lc.Vanished(self.core.clock.wall(), why), left=left)
+        self._take(row, lc.Vanished(self.core.clock.wall(), why), left)
+
+    def _take(self, row: JobRow, event: lc.Event, left: dict[str, Any]) -> None:
+        records = left.get("records")
+        if records and not isinstance(lc.step(row.life(), event, row.policy())[0], lc.FINISHED):
+            # The column holds the last attempt's only; this one will have a successor.
+            self.core.hands.keep_records(row.id, row.attempt, records)
+            left = {**left, "records": None}
+        self.core.step(row, event, left=left)

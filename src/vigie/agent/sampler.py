@@ -143,11 +143,13 @@ class Sampler:
         for i, (path, length) in enumerate(zip(output.paths, output.lengths, strict=True)):
             end = (length - half) // 4096 * 4096
             # Not for every few bytes: in steps of an eighth of the limit.
-            if length > output.most and end - max(half, gaps[i]) >= output.most // 8 and _punch(path, half, end):
+            if length > output.most and end - max(half, gaps[i]) >= output.most // 8:
                 gaps[i] = end
+                # Said before it is done: no reader takes released bytes for written ones.
                 with open(path + ".gap.part", "w", encoding="ascii") as file:
                     json.dump({"from": half, "to": end}, file)
                 os.replace(path + ".gap.part", path + ".gap")
+                _punch(path, half, end)
         output.gaps = (gaps[0], gaps[1])
 
 

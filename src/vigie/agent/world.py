@@ -216,6 +216,13 @@ class World:
         for hear in self.on_finished:
             hear(job)
 
+    def keep_records(self, job: int, attempt: int, records: bytes) -> None:
+        """Write an attempt's records to its file (before the commit: a repeat writes the same)."""
+        path = self.home.job_file(job, "records", attempt)
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(records)
+
     def delete_files(self, job: int) -> None:
         """Delete the files of a removed job, and its parent directory when it was the last."""
         directory = self.home.job_dir(job)

@@ -188,6 +188,10 @@ SELECT DISTINCT d.needs FROM dependencies d JOIN jobs j ON j.id = d.job WHERE j.
 SELECT state, reason, exit_code, signal, message, result, result_encoding, error, attempt
 FROM jobs WHERE id = ?;
 
+-- name: records
+-- The last attempt's records, while they are small.
+SELECT records FROM jobs WHERE id = ?;
+
 -- name: states
 -- How a job stands.
 SELECT state, finished FROM jobs WHERE id = ?;

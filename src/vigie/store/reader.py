@@ -9,11 +9,10 @@ its checkpoint. A store that is not there yet is empty, not an error.
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any, Self
 
 from vigie.errors import NotFound
-from vigie.model import DEFAULT_QUEUE, public_state
+from vigie.model import DEFAULT_QUEUE, default_slots, public_state
 from vigie.selection import Filter
 from vigie.store import sql
 from vigie.store.readonly import ReadOnly, Row
@@ -23,22 +22,12 @@ if TYPE_CHECKING:
 
     from vigie.config import Home
 
-__all__ = ["Reader", "Row", "default_slots"]
+__all__ = ["Reader", "Row"]
 
 #: Rows to a statement.
 PAGE = 500
 _LAST = (1 << 63) - 1
 _OPEN = ("queued", "assigned", "blocked", "running", "suspended")
-
-
-def default_slots(queue: str, cores: int | None = None) -> int:
-    """Give the slots of a queue for which nobody set a number.
-
-    >>> default_slots("default", 2), default_slots("schedules", 2)
-    (2, 16)
-    """
-    count = len(os.sched_getaffinity(0)) if cores is None else cores
-    return max(16, 4 * count) if queue == "schedules" else count
 
 
 class Reader:
