@@ -176,7 +176,8 @@ def test_no_exception_ends_the_worker(worker, name):
 
 
 @pytest.mark.parametrize(("code", "how", "status"), [
-    (None, "return", None), (0, "return", None), (3, "exit", 3), (-1, "exit", 255), (True, "exit", 1), (256, "return", None),
+    (None, "return", None), (0, "return", None), (3, "exit", 3), (-1, "exit", 255), (True, "exit", 1),
+    (256, "return", None),
 ])  # fmt: skip
 def test_sys_exit(worker, code, how, status):
     result = worker.run("worker_jobs:exit_with", code)

@@ -208,6 +208,16 @@ class Harness:
             if header is not None:
                 return header
 
+    def watch(self, true, what):
+        """Take what the worker reports until something is true."""
+
+        def look():
+            if self.inbox or select.select([self.conn], [], [], 0)[0]:
+                self.collect()
+            return true()
+
+        wait_until(look, what)
+
     def records(self, result):
         """Give a job's records, from the outcome or the file, and assert that it is one of them."""
         path = self.home.job_file(result.job, "records", result.header["attempt"])

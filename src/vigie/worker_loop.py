@@ -163,8 +163,7 @@ class Worker:
         self.sink.begin(job.job, job.attempt)
         if not self.page.may_start(job.seq):
             self.sink.end()
-            self.link.say({"op": "held", "from": job.seq, "to": self._last})
-            self.queue.clear()
+            self._skip(job.seq)
             return None
         self.queue.popleft()
         if _CRASHING:
@@ -173,6 +172,16 @@ class Worker:
         outcome = self.runner.run(job)
         self.sources.note(began)
         return outcome
+
+    def _skip(self, seq: int) -> None:
+        """Leave out a job that must not start."""
+        if self.page.taken(seq):
+            self.queue.popleft()
+            return
+        # Over the limit: perhaps the agent is about to take it back, perhaps it gave up doing so.
+        # It decides when it hears that none of these will start.
+        self.queue.clear()
+        self.link.say({"op": "held", "from": seq, "to": self._last})
 
     def _finish(self, outcome: Outcome) -> str | None:
         """Journal and report an outcome; give the reason to leave, if there is one."""

@@ -13,7 +13,8 @@ offset name     meaning
 24     ended    worker: the highest whose outcome is in the journal
 32     length   worker: bytes used in the region
 40     raw      worker: bytes of the file ``raw`` that are already records
-48     floor    agent: the lowest sequence number that may start
+48     holes    agent: how many of the holes may be in use
+64     hole     agent: first and last of what was taken back; 32 times, free if last < first
 4096   region   worker: the running job's records while they are few
 ====== ======== ===============================================================
 
@@ -45,7 +46,9 @@ if TYPE_CHECKING:
 __all__ = ["Journal", "Page", "PageError", "job_file", "read_journal", "read_result", "write_all", "write_result"]
 
 _MAGIC = b"vigie-p1"
-_LIMIT, _STARTED, _ENDED, _LENGTH, _RAW, _FLOOR = 1, 2, 3, 4, 5, 6
+_LIMIT, _STARTED, _ENDED, _LENGTH, _RAW, _HOLES = 1, 2, 3, 4, 5, 6
+#: Where the holes begin (words), and how many there can be.
+_HOLE, _MOST_HOLES = 8, 32
 _SIZE = 8192
 _REGION = 4096
 #: Forgotten bytes at the head of a journal before its tail is written anew.
@@ -100,7 +103,7 @@ class Page:
             self._map.close()
             raise PageError("the file does not begin as a page does")
         self._bytes = memoryview(self._map)
-        self._words = self._bytes[:64].cast("Q")
+        self._words = self._bytes[:_REGION].cast("Q")
         self._pass = _barrier(fd)
 
     @classmethod
@@ -156,11 +159,6 @@ class Page:
         self._words[_LIMIT] = seq
 
     @property
-    def floor(self) -> int:
-        """The lowest sequence number that may start."""
-        return self._words[_FLOOR]
-
-    @property
     def started(self) -> int:
         """The newest job that began."""
         return self._words[_STARTED]
@@ -189,32 +187,72 @@ class Page:
         words[_STARTED] = seq
         self._pass()
         if seq <= words[_LIMIT]:
-            # Only now the floor: whoever sees a limit that was raised again sees the floor under it.
+            # Only now the holes: whoever sees a limit that was raised again sees the hole under it.
             self._pass()
-            if seq >= words[_FLOOR]:
+            if not words[_HOLES] or not self.taken(seq):
                 return True
         words[_STARTED] = seq - 1
         return False
+
+    def taken(self, seq: int) -> bool:
+        """Tell whether a job was taken back for good."""
+        words = self._words
+        return any(words[at] <= seq <= words[at + 1] for at in self._holes())
+
+    def _holes(self) -> range:
+        return range(_HOLE, _HOLE + 2 * self._words[_HOLES], 2)
 
     def take_back(self, seq: int) -> bool:
         """Take the job ``seq`` and all above it back, as the agent.
 
         True: none of them has begun or ever will, and ``limit`` may be raised
         for others. False: ``seq`` has begun, nothing is taken back; should the
-        worker say ``held`` about it after all, it did not begin.
+        worker say ``held`` about it after all, it did not begin. (False as well
+        if 32 earlier calls made holes that the worker has not passed yet.)
         """
         words = self._words
         limit = words[_LIMIT]
-        if limit >= seq:
-            words[_LIMIT] = seq - 1
+        if limit < seq:
+            self._pass()
+            return words[_STARTED] < seq
+        words[_LIMIT] = seq - 1
         self._pass()
-        if words[_STARTED] < seq:
-            if limit >= seq:
-                words[_FLOOR] = max(words[_FLOOR], limit + 1)
-                self._pass()
+        if words[_STARTED] < seq and self._dig(seq, limit):
+            self._pass()
             return True
         words[_LIMIT] = limit
         return False
+
+    def withhold(self) -> int:
+        """Let nothing more start, as an agent that has just begun; give what has started.
+
+        The job of that number may yet turn out not to have begun: when the worker
+        says hello, ``started`` is final for all that it had been given before.
+        """
+        self._words[_LIMIT] = 0
+        self._pass()
+        return self._words[_STARTED]
+
+    def _dig(self, first: int, last: int) -> bool:
+        """Make a hole. A worker that looks meanwhile is stopped by ``limit``."""
+        words = self._words
+        free = 0
+        for at in self._holes():
+            if words[at] == last + 1 <= words[at + 1]:
+                words[at] = first
+                return True
+            if words[at + 1] < words[_STARTED]:
+                # It has been passed: what stood in it cannot come any more.
+                words[at + 1] = 0
+                free = free or at
+        if not free:
+            free = _HOLE + 2 * words[_HOLES]
+            if words[_HOLES] == _MOST_HOLES:
+                return False
+        words[free] = first
+        words[free + 1] = last
+        words[_HOLES] = max(words[_HOLES], (free - _HOLE) // 2 + 1)
+        return True
 
     # --- the region -----------------------------------------------------------
 
