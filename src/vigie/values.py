@@ -144,13 +144,13 @@ def _iso_duration(text: str) -> int | None:
     total = 0
     for left, letters in ((date, "WD"), (clock, "HMS")):
         while left:
-            number, left = _number(left.replace(",", "."))  # noqa: PLW2901 - what is left of it
+            number, left = _number(left.replace(",", "."))
             at = letters.find(left[:1])
             if not number or not left or at < 0:
                 return None
             total += _scaled(number, _DURATION_UNITS[left[0].lower()])
-            letters = letters[at + 1 :]  # noqa: PLW2901 - units come in this order
-            left = left[1:]  # noqa: PLW2901
+            letters = letters[at + 1 :]
+            left = left[1:]
     return total
 
 
@@ -172,7 +172,7 @@ def _number(text: str) -> tuple[str, str]:
 def _scaled(number: str, unit: int) -> int:
     """Multiply a decimal number by a unit, rounding half up, without a float."""
     whole, _, fraction = number.partition(".")
-    scale = 10 ** len(fraction)
+    scale = int("1" + "0" * len(fraction))
     value = int((whole or "0") + fraction) * unit
     return (2 * value + scale) // (2 * scale)
 
