@@ -169,8 +169,8 @@ def test_a_claim_respects_concurrency_keys(store: Store) -> None:
 
 def test_ready_gives_priority_then_order(store: Store) -> None:
     low, high, low2 = add(store), add(store, priority=5), add(store)
-    rows = store.run("ready", ("default", 0, 10)).fetchall()
-    assert [row[0] for row in rows] == [high, low, low2]
+    rows = store.ready("default", False, 10)
+    assert [row.id for row in rows] == [high, low, low2]
 
 
 def test_one_request_is_undone_alone(store: Store) -> None:

@@ -56,7 +56,7 @@ class Hands(Protocol):
     def thaw(self, job: int, attempt: int) -> None:
         """Let the whole tree of an attempt go on."""
 
-    def finished(self, job: int) -> None:
+    def finished(self, job: int, attempt: int) -> None:
         """Tell whoever waits that a job has ended."""
 
     def keep_records(self, job: int, attempt: int, records: bytes) -> None:

@@ -160,7 +160,7 @@ class Core:
             self.dirty.update(name for (name,) in self.store.run("key_queues", (row.id,)).fetchall())
 
     def _finish(self, row: JobRow, new: lc.State) -> None:
-        self.after(self.hands.finished, row.id)
+        self.after(self.hands.finished, row.id, row.attempt)
         if row.id in self.needed:
             self.needed.discard(row.id)
             for job, mode in self.store.run("dependents", (row.id,)).fetchall():

@@ -22,7 +22,7 @@ from typing import Any
 from vigie import lifecycle as lc
 from vigie.agent.core import Core
 from vigie.model import default_slots
-from vigie.store.sqlite import digest
+from vigie.store.sqlite import ReadyRow, digest
 
 __all__ = ["Dispatch", "Worker"]
 
@@ -39,8 +39,6 @@ PAGE = 512
 
 #: Variables that count when an interpreter starts.
 AT_START = (b"LD_", b"DYLD_", b"PYTHON")
-
-Ready = tuple[int, int, int, int, int, int, int, str, int]
 
 
 @dataclass
@@ -202,13 +200,12 @@ class Dispatch:
             return 1
         return self.batch_size(next(reversed(worker.holding.values()))[2])
 
-    def _ready(self, queue: str, only_now: bool, page: int) -> list[Ready]:
+    def _ready(self, queue: str, only_now: bool, page: int) -> list[ReadyRow]:
         if only_now and not self.core.store.one("now_waiting", (queue,))[0]:  # type: ignore[index]
             return []
-        rows: list[Ready] = self.core.store.run("ready", (queue, int(only_now), page)).fetchall()
-        return rows
+        return self.core.store.ready(queue, only_now, page)
 
-    def _claim_rows(self, queue: str, settings: _Settings, rows: list[Ready]) -> int:
+    def _claim_rows(self, queue: str, settings: _Settings, rows: list[ReadyRow]) -> int:
         """Claim rows from the front until something is lacking; give how many went."""
         sends: dict[int, list[tuple[int, int, int]]] = {}
         at = 0
@@ -216,8 +213,8 @@ class Dispatch:
             if not self._rate_allows(queue, settings):
                 break
             row = rows[at]
-            free = bool(row[6]) or self.used(queue) < settings.slots
-            if row[7] == "command":
+            free = bool(row.now) or self.used(queue) < settings.slots
+            if row.kind == "command":
                 if not free:
                     break
                 self._claim_command(queue, row)
@@ -250,47 +247,47 @@ class Dispatch:
         if settings.rate:
             settings.next_at = max(settings.next_at, self.core.clock.mono()) + 1_000_000 / settings.rate
 
-    def _same(self, rows: list[Ready], at: int, most: int) -> int:
+    def _same(self, rows: list[ReadyRow], at: int, most: int) -> int:
         """Give how many rows from ``at`` may share a batch with the first."""
         first = rows[at]
-        if first[5] or first[8]:
+        if first.keyed or first.fresh:
             return 1
-        end = at + 1
-        while end < len(rows) and end - at < most and rows[end][3:9] == first[3:9]:
+        end, sort = at + 1, first.sort
+        while end < len(rows) and end - at < most and rows[end].sort == sort:
             end += 1
         return end - at
 
-    def _claim_command(self, queue: str, row: Ready) -> None:
-        job, attempt = row[0], row[2] + 1
+    def _claim_command(self, queue: str, row: ReadyRow) -> None:
+        job, attempt = row.id, row.attempt + 1
         if not self._claim(row, "running", attempt, None, None):
             return
         self.running[job, attempt] = queue
         self.hold(queue, (job, attempt))
         self.core.after(self.core.hands.spawn_command, job, attempt)
 
-    def _claim(self, row: Ready, state: str, attempt: int, worker: int | None, seq: int | None) -> bool:
+    def _claim(self, row: ReadyRow, state: str, attempt: int, worker: int | None, seq: int | None) -> bool:
         core = self.core
         now = core.clock.wall()
         taken = core.store.claim(
-            row[0], row[1], state=state, attempt=attempt, now=now, owner=core.owner,
-            worker=worker, seq=seq, keyed=bool(row[5]),
+            row.id, row.epoch, state=state, attempt=attempt, now=now, owner=core.owner,
+            worker=worker, seq=seq, keyed=bool(row.keyed),
         )  # fmt: skip
         if taken and state == "running":
-            core.log("claimed", row[0], before="queued", after="running", detail={"attempt": attempt}, at=now)
+            core.log("claimed", row.id, before="queued", after="running", detail={"attempt": attempt}, at=now)
         return taken
 
     def _claim_functions(
-        self, queue: str, worker: Worker, rows: list[Ready], sends: dict[int, list[tuple[int, int, int]]]
+        self, queue: str, worker: Worker, rows: list[ReadyRow], sends: dict[int, list[tuple[int, int, int]]]
     ) -> None:
         alone = len(rows) == 1 and not worker.holding
         for row in rows:
-            job, attempt, seq = row[0], row[2] + 1, worker.next_seq
+            job, attempt, seq = row.id, row.attempt + 1, worker.next_seq
             event = lc.Claimed(attempt, batch=not alone)
             state = "running" if isinstance(lc.step(lc.Queued(), event, lc.Policy())[0], lc.Running) else "assigned"
             if not self._claim(row, state, attempt, worker.id, seq):
                 continue
             worker.next_seq += 1
-            worker.holding[seq] = (job, attempt, row[3])
+            worker.holding[seq] = (job, attempt, row.task)
             self.assigned[job, attempt] = (worker, seq)
             sends.setdefault(worker.id, []).append((seq, job, attempt))
         if worker.holding and worker.queue is None:
@@ -303,11 +300,11 @@ class Dispatch:
 
     # --- workers --------------------------------------------------------------
 
-    def _worker_for(self, row: Ready, queue: str, free: bool) -> tuple[Worker | None, int]:
+    def _worker_for(self, row: ReadyRow, queue: str, free: bool) -> tuple[Worker | None, int]:
         """Give the worker that takes a row, and how many jobs it has room for."""
-        kind = self._digest(row[4])
-        fresh = bool(row[8])
-        most = 1 if fresh or row[5] else self.batch_size(row[3])
+        kind = self._digest(row.context)
+        fresh = bool(row.fresh)
+        most = 1 if fresh or row.keyed else self.batch_size(row.task)
         if most > 1:
             for worker in self.workers.values():
                 held = len(worker.holding)
@@ -322,7 +319,7 @@ class Dispatch:
             if not (worker.holding or worker.leaving or worker.fresh or fresh) and worker.digest == kind:
                 return worker, most
         self._make_room()
-        return self._spawn(kind, row[4], fresh), most
+        return self._spawn(kind, row.context, fresh), most
 
     def _make_room(self) -> None:
         """Retire the worker that has idled longest, once there are as many as the slots can use."""

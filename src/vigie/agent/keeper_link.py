@@ -80,7 +80,7 @@ class KeeperLink(asyncio.Protocol):
             return
         with open(self.home.keeper_log, "ab") as errors:
             self.child = subprocess.Popen(
-                [sys.executable, "-m", "vigie.keeper", self.home.root],
+                [sys.executable, "-P", "-m", "vigie.keeper", self.home.root],
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,

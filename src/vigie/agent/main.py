@@ -184,7 +184,7 @@ class Agent:
 
     def _close(self) -> None:
         self.writer.post(self.core.log, "agent-stopped")
-        self.writer.flush()
+        self.writer.close()
         if self._server is not None:
             self._server.close()
         for peer in list(self.peers):
@@ -298,10 +298,8 @@ class Agent:
             if row is not None and row.timeout is not None:
                 self.writer.post(self.outcomes.sent, jobs)
 
-    def _job_ended(self, job: int) -> None:
-        row = self.store.job(job)
-        if row is not None:
-            self.timers.forget(job, row.attempt)
+    def _job_ended(self, job: int, attempt: int) -> None:
+        self.timers.forget(job, attempt)
         self.sampler.end(job)
         self.waits.hear(job)
 

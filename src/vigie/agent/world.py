@@ -55,7 +55,7 @@ class World:
         self.keeper: KeeperLink
         self.trees: Trees
         #: Who hears that a job ended (the server's waiters, the sampler, the timers).
-        self.on_finished: list[Callable[[int], None]] = []
+        self.on_finished: list[Callable[[int, int], None]] = []
         #: Called with (worker, jobs) once jobs went out, to start their clocks.
         self.on_sent: Callable[[Sequence[tuple[int, int, int]]], None] = lambda jobs: None
         #: Called with (job, attempt) when a command went to the keeper.
@@ -211,10 +211,10 @@ class World:
 
     # --- ends -----------------------------------------------------------------
 
-    def finished(self, job: int) -> None:
+    def finished(self, job: int, attempt: int) -> None:
         """Tell whoever waits that a job has ended."""
         for hear in self.on_finished:
-            hear(job)
+            hear(job, attempt)
 
     def keep_records(self, job: int, attempt: int, records: bytes) -> None:
         """Write an attempt's records to its file (before the commit: a repeat writes the same)."""

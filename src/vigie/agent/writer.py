@@ -65,6 +65,7 @@ class Writer:
         self._items: deque[_Item] = deque()
         self._scheduled = False
         self.commits = 0
+        self.closed = False
         self.broken: str | None = None
 
     def post(self, work: Callable[..., Any], *args: Any, answer: Answer | None = None, rows: int = 1) -> None:
@@ -82,8 +83,15 @@ class Writer:
             self._scheduled = True
             self.loop.call_soon(self.flush)
 
+    def close(self) -> None:
+        """Run what was posted, and nothing any more."""
+        self.flush()
+        self.closed = True
+
     def flush(self) -> None:
         """Run one transaction with what has been posted."""
+        if self.closed:
+            return
         self._scheduled = False
         batch = self._take()
         core = self.core

@@ -29,11 +29,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'jobs'), 0);
 
 -- name: job
--- A job with what its task says of retries, for a step of its life.
-SELECT j.id, j.state, j.reason, j.blocked_by, j.ending, j.exit_code, j.signal, j.message,
-    j.attempt, j.tries_from, j.epoch, j.queue, j.keyed, j.due, j.started, j.context, j.task, j.stdin,
-    t.kind, t.retries, t.backoff, t.backoff_max, t.jitter, t.on_lost, t.grace, t.timeout, t.fresh
-FROM jobs j JOIN tasks t ON t.id = j.task WHERE j.id = ?;
+-- A job for a step of its life; what its task says comes from the cache of tasks.
+SELECT id, state, reason, blocked_by, ending, exit_code, signal, message,
+    attempt, tries_from, epoch, queue, keyed, due, started, context, stdin, task
+FROM jobs WHERE id = ?;
 
 -- name: job_by_key
 -- The job that an idempotency key names.
@@ -62,8 +61,8 @@ WHERE id = ? AND epoch = ?;
 
 -- name: ready
 -- The next jobs of a queue in order, those whose keys are free (claims check again).
-SELECT j.id, j.epoch, j.attempt, j.task, j.context, j.keyed, j.now, t.kind, t.fresh
-FROM jobs j JOIN tasks t ON t.id = j.task
+SELECT j.id, j.epoch, j.attempt, j.context, j.keyed, j.now, j.task
+FROM jobs j
 WHERE j.state = 'queued' AND j.queue = ?1 AND (?2 = 0 OR j.now = 1)
   AND (j.keyed = 0 OR NOT EXISTS (
     SELECT 1 FROM job_keys k WHERE k.job = j.id
@@ -153,9 +152,9 @@ SELECT j.args, j.encoding, j.task, j.context FROM jobs j WHERE j.id = ?;
 -- How a worker finds a function.
 SELECT function, code FROM tasks WHERE id = ?;
 
--- name: task_kind
--- What a dispatcher asks of a task.
-SELECT kind, fresh, timeout, max_output, grace FROM tasks WHERE id = ?;
+-- name: task_says
+-- What a task says of its attempts; it never changes.
+SELECT kind, retries, backoff, backoff_max, jitter, on_lost, grace, timeout, fresh FROM tasks WHERE id = ?;
 
 -- name: context
 -- A context whole.

@@ -10,7 +10,7 @@ CREATE TABLE meta (
 
 -- What many jobs share, stored once: found again by the digest of its content.
 CREATE TABLE contexts (
-    id     INTEGER PRIMARY KEY,
+    id     INTEGER PRIMARY KEY AUTOINCREMENT,   -- never reused: workers know it by this number
     digest BLOB NOT NULL UNIQUE,
     cwd    BLOB NOT NULL,
     env    BLOB NOT NULL,              -- KEY=VALUE items
@@ -20,7 +20,7 @@ CREATE TABLE contexts (
 );
 
 CREATE TABLE tasks (
-    id          INTEGER PRIMARY KEY,
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,   -- never reused: workers know it by this number
     digest      BLOB NOT NULL UNIQUE,
     kind        TEXT NOT NULL CHECK (kind IN ('command', 'function')),
     argv        BLOB,                  -- of a command

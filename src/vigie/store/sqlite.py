@@ -22,7 +22,7 @@ from vigie import lifecycle as lc
 from vigie.errors import StoreError
 from vigie.store import sql
 
-__all__ = ["SCHEMA", "JobRow", "OpenAttempt", "Stale", "Store", "join_items", "split_items"]
+__all__ = ["SCHEMA", "JobRow", "OpenAttempt", "ReadyRow", "Stale", "Store", "join_items", "split_items"]
 
 SCHEMA = 1
 #: The oldest schema number whose readers understand this store.
@@ -36,7 +36,7 @@ class Stale(Exception):
 
 
 class JobRow(NamedTuple):
-    """A job as a step of its life needs it (columns of the query ``job``)."""
+    """A job as a step of its life needs it (columns of the query ``job``, then those of ``task_says``)."""
 
     id: int
     state: str
@@ -54,8 +54,8 @@ class JobRow(NamedTuple):
     due: int | None
     started: int | None
     context: int
-    task: int
     stdin: str | None
+    task: int
     kind: str
     retries: int
     backoff: int
@@ -74,6 +74,25 @@ class JobRow(NamedTuple):
     def policy(self) -> lc.Policy:
         """Give what the task says of retries."""
         return lc.Policy(self.retries, self.backoff, self.backoff_max, self.jitter, self.on_lost)
+
+
+class ReadyRow(NamedTuple):
+    """A job that may be handed out (columns of the query ``ready``, and two of its task)."""
+
+    id: int
+    epoch: int
+    attempt: int
+    context: int
+    keyed: int
+    now: int
+    task: int
+    kind: str
+    fresh: int
+
+    @property
+    def sort(self) -> tuple[object, ...]:
+        """Give what jobs of one batch have in common."""
+        return self[3:]
 
 
 class OpenAttempt(NamedTuple):
@@ -199,6 +218,7 @@ class Store:
             ) from None
         self._contexts: dict[bytes, int] = {}
         self._tasks: dict[bytes, int] = {}
+        self._says: dict[int, Row] = {}
 
     def _prepare(self) -> None:
         db = self.db
@@ -270,6 +290,7 @@ class Store:
         """Forget ids that a rollback may have undone."""
         self._contexts.clear()
         self._tasks.clear()
+        self._says.clear()
 
     def savepoint(self) -> None:
         """Begin one request's part of the transaction."""
@@ -350,7 +371,24 @@ class Store:
     def job(self, job: int) -> JobRow | None:
         """Give a job as a step of its life needs it."""
         row = self.one("job", (job,))
-        return None if row is None else JobRow._make(row)
+        return None if row is None else JobRow._make(row + self.task_says(row[-1]))
+
+    def task_says(self, task: int) -> Row:
+        """Give kind, retries, backoff, backoff_max, jitter, on_lost, grace, timeout and fresh of a task."""
+        known = self._says.get(task)
+        if known is None:
+            if len(self._says) > 10_000:
+                self._says.clear()
+            known = self._says[task] = self.one("task_says", (task,)) or ()
+        return known
+
+    def ready(self, queue: str, only_now: bool, most: int) -> list[ReadyRow]:
+        """Give the next jobs of a queue in the order in which they go."""
+        rows = []
+        for row in self.run("ready", (queue, int(only_now), most)):
+            says = self.task_says(row[-1])
+            rows.append(ReadyRow._make((*row, says[0], says[-1])))
+        return rows
 
     def move(self, row: JobRow, state: lc.State, *, attempt: int | None = None, started: int | None = None) -> None:
         """Change a job's state, if it is where ``row`` says.
