@@ -80,6 +80,7 @@ class Harness:
         os.close(raw)
         self.seq = 0
         self.events = []
+        self.dropped = set()
         self.results = {}
         self.tasks = {}
         self.contexts = {}
@@ -189,6 +190,8 @@ class Harness:
         header, blobs = self.frame()
         if header.get("op") != "done":
             self.events.append(header)
+            if header.get("op") == "held":
+                self.dropped.add(header["seq"])
             return header
         for outcome in header["outcomes"]:
             result = Result(outcome, blobs)

@@ -107,14 +107,15 @@ class Link:
         self.since = 0
         os.register_at_fork(after_in_child=self._close)
 
-    def connect(self, wanted: Callable[[], bool]) -> bool:
-        """Connect and say hello, trying again for ten minutes; False if that fails or nobody wants it."""
+    def connect(self, wanted: Callable[[], bool], before: Callable[[], None]) -> bool:
+        """Connect, call ``before``, say hello; False after ten minutes or if it is no longer wanted."""
         self._close()
         wait = _FIRST_WAIT
         end = time.monotonic() + _GIVE_UP
         while wanted():
             try:
                 sock = connect_unix(self._path)
+                before()
                 sock.sendall(self._hello)
             except OSError:
                 if time.monotonic() > end:

@@ -79,7 +79,7 @@ class Worker:
         sys.modules["_vigie"].record = self.sink.record  # type: ignore[attr-defined]
         self._weight = worker_watch.resident()
         self.flusher.start()
-        while self.link.connect(lambda: os.path.isdir(self._dir)):
+        while self.link.connect(lambda: os.path.isdir(self._dir), self.page.fill_holes):
             reason = self._serve()
             self.flusher.rest()
             if reason is not None:
@@ -163,7 +163,7 @@ class Worker:
         self.sink.begin(job.job, job.attempt)
         if not self.page.may_start(job.seq):
             self.sink.end()
-            self._skip(job.seq)
+            self._hold(job.seq)
             return None
         self.queue.popleft()
         if _CRASHING:
@@ -173,15 +173,13 @@ class Worker:
         self.sources.note(began)
         return outcome
 
-    def _skip(self, seq: int) -> None:
+    def _hold(self, seq: int) -> None:
         """Leave out a job that must not start."""
-        if self.page.taken(seq):
-            self.queue.popleft()
-            return
-        # Over the limit: perhaps the agent is about to take it back, perhaps it gave up doing so.
-        # It decides when it hears that none of these will start.
-        self.queue.clear()
-        self.link.say({"op": "held", "from": seq, "to": self._last})
+        out = 1 if self.page.taken(seq) else len(self.queue)
+        # Over the limit the others wait no longer either: it might rise again between two of them,
+        # and then ``started`` would no longer tell what began.
+        for _ in range(out):
+            self.link.say({"op": "held", "seq": self.queue.popleft().seq})
 
     def _finish(self, outcome: Outcome) -> str | None:
         """Journal and report an outcome; give the reason to leave, if there is one."""

@@ -184,6 +184,7 @@ class Page:
     def may_start(self, seq: int) -> bool:
         """Begin a job, as the worker: False if it was taken back, and then it has not begun."""
         words = self._words
+        before = words[_STARTED]
         words[_STARTED] = seq
         self._pass()
         if seq <= words[_LIMIT]:
@@ -191,8 +192,12 @@ class Page:
             self._pass()
             if not words[_HOLES] or not self.taken(seq):
                 return True
-        words[_STARTED] = seq - 1
+        words[_STARTED] = before
         return False
+
+    def fill_holes(self) -> None:
+        """Forget what was taken back, as a worker that has dropped all that it was given."""
+        self._words[_HOLES] = 0
 
     def taken(self, seq: int) -> bool:
         """Tell whether a job was taken back for good."""
