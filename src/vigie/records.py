@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO, Any
 
-__all__ = ["ABSENT", "Record", "encode", "iter_records"]
+__all__ = ["ABSENT", "Record", "encode", "iter_records", "to_bytes"]
 
 #: Stands for "no JSON value", since None is one.
 ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "ABSENT", "__bool__": lambda self: False})()
@@ -85,7 +85,7 @@ def encode(
         try:
             return (line + ',"text":' + encode_basestring(text) + "}\n").encode()
         except UnicodeEncodeError:
-            text = _bytes(text)
+            text = to_bytes(text)
     try:
         line += ',"text":' + encode_basestring(text.decode())
     except UnicodeDecodeError:
@@ -93,7 +93,8 @@ def encode(
     return (line + "}\n").encode("utf-8", "backslashreplace")
 
 
-def _bytes(text: str) -> bytes:
+def to_bytes(text: str) -> bytes:
+    """Give the bytes of a text that may hold some by surrogateescape; it fails for no text."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

@@ -206,6 +206,7 @@ class Runner:
             if found is None:
                 self.sink.record("error", text=_traceback(raised))
             status = 1 if found is None else found
+        self.sink.flush(everyone=True)
         os._exit(status)
 
     def _describe(self, raised: BaseException) -> tuple[str, bytes | None]:

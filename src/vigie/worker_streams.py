@@ -84,6 +84,8 @@ class Sink:
         self._job = (job, attempt)
         self._began = time.monotonic_ns()
         self._dropped = 0
+        if self._pending:
+            self.flush(everyone=True)
         self.active = True
 
     def end(self) -> bytes | None:
@@ -137,9 +139,6 @@ class Sink:
     def write(self, stream: str, text: str) -> None:
         """Take text from ``sys.stdout`` or ``sys.stderr``: a record ends with a line."""
         with self.lock:
-            if not self.active:
-                self._stray(stream, text.encode("utf-8", "surrogateescape"))
-                return
             thread = threading.get_ident()
             # Whatever is taken out is ours: a signal handler may print between any two lines.
             held = self._pending.pop(thread, None)
@@ -166,9 +165,7 @@ class Sink:
     def write_bytes(self, stream: str, data: bytes) -> None:
         """Take bytes from ``sys.stdout.buffer``: one record each time."""
         with self.lock:
-            if not self.active:
-                self._stray(stream, data)
-            elif data:
+            if data:
                 self.flush()
                 self._record(stream, data)
 
@@ -181,7 +178,7 @@ class Sink:
                 self._emit(records.encode(stream, _now(), **payload))
             elif payload.get("text") is not None:
                 text = payload["text"]
-                data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+                data = text if isinstance(text, bytes) else records.to_bytes(text)
                 self._stray("error", data if data.endswith(b"\n") else data + b"\n")
 
     def flush(self, thread: int | None = None, everyone: bool = False) -> None:
@@ -193,6 +190,9 @@ class Sink:
                     self._record(held.stream, "".join(held.parts))
 
     def _record(self, stream: str, text: str | bytes) -> None:
+        if not self.active:
+            self._stray(stream, text if isinstance(text, bytes) else records.to_bytes(text))
+            return
         self._take_raw()
         self._emit(records.encode(stream, _now(), text=text))
 
@@ -423,8 +423,7 @@ class Recorder(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        if self.sink.active:
-            self.sink.flush()
+        self.sink.flush()
 
     def reconfigure(self, **options: Any) -> None:
         """Accept what a TextIOWrapper accepts: text is kept as it is, whatever the encoding."""
