@@ -9,53 +9,52 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from signal import SIGKILL
 from typing import Any
 
 from vigie import lifecycle as lc
 from vigie.agent.core import Core
 from vigie.agent.dispatch import Dispatch, Worker
+from vigie.agent.oom import OomWatch
 from vigie.store.sqlite import JobRow
 
 __all__ = ["Outcomes", "WorkerEnd"]
 
 
+@dataclass(frozen=True)
 class WorkerEnd:
     """What is known about a worker that is gone: its page, its journal, its exit.
 
-    Parameters
+    Attributes
     ----------
     started:
         The highest sequence number it began.
     outcomes:
         Headers and blobs of its journal.
-    exit_code, signal:
-        How the process ended; ``known`` is False if nobody can tell.
+    pid, exit_code, signal:
+        How the process ended; both of the latter None if nobody can tell.
+    error:
+        Why it never ran, as the keeper says.
     records:
         The running job's records that were still in the page.
     said:
         The last lines of its raw output, for people.
     """
 
-    def __init__(
-        self,
-        started: int,
-        outcomes: list[tuple[dict[str, Any], list[bytes]]],
-        *,
-        exit_code: int | None,
-        signal: int | None,
-        known: bool,
-        records: bytes = b"",
-        said: str = "",
-        error: str | None = None,
-    ) -> None:
-        self.started = started
-        self.outcomes = outcomes
-        self.exit_code = exit_code
-        self.signal = signal
-        self.known = known
-        self.records = records
-        self.said = said
-        self.error = error
+    started: int
+    outcomes: list[tuple[dict[str, Any], list[bytes]]]
+    pid: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    error: str | None = None
+    records: bytes = b""
+    said: str = ""
+
+    @property
+    def known(self) -> bool:
+        """Whether anybody saw how the process ended."""
+        return self.exit_code is not None or self.signal is not None
 
 
 class Outcomes:
@@ -64,6 +63,7 @@ class Outcomes:
     def __init__(self, core: Core, dispatch: Dispatch) -> None:
         self.core = core
         self.dispatch = dispatch
+        self.oom = OomWatch()
         #: Set by the timers: (job, attempt, mono µs when it began).
         self.began: Any = lambda job, attempt, mono: None
 
@@ -105,9 +105,17 @@ class Outcomes:
             if code is None and signal is None:
                 self._vanish(row, left, "the process ended while nobody who could learn its exit status watched")
             else:
-                reason = "signal" if signal is not None else "exit" if code else None
-                self._end(row, reason, left, exit_code=code, signal=signal)
+                reason, message = self._reason(said.get("pid"), code, signal)
+                self._end(row, reason, left, exit_code=code, signal=signal, message=message)
         self.core.after(self.core.hands.forget, [self.core.marks.of(job, attempt)])
+
+    def _reason(self, pid: int | None, code: int | None, signal: int | None) -> tuple[str | None, str | None]:
+        if signal is None:
+            return ("exit" if code else None), None
+        if signal == SIGKILL:
+            by_kernel, message = self.oom.ask(pid)
+            return ("oom" if by_kernel else "signal"), message
+        return "signal", None
 
     def lost(self, job: int, attempt: int, why: str) -> None:
         """Take it that an attempt is over and nobody knows how."""
@@ -221,7 +229,8 @@ class Outcomes:
         if not end.known:
             self._vanish(row, left, "its worker died and nobody who could learn its exit status watched")
         elif end.signal is not None:
-            self._end(row, "signal", left, signal=end.signal, message="its worker was killed")
+            reason, message = self._reason(end.pid, None, end.signal)
+            self._end(row, reason, left, signal=end.signal, message=message or "its worker was killed")
         else:
             # os._exit(0) in a function: it ended, without a result; it is no success that anybody declared.
             self._end(row, "exit", left, exit_code=end.exit_code, message="the function ended its process")

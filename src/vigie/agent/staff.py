@@ -91,10 +91,7 @@ class Staff:
 
     def gone(self, worker: int, said: dict[str, Any]) -> None:
         """The keeper, or our own eyes, tell that a worker's process is gone."""
-        link = self.agent.world.link(worker)
-        known = said.get("exit_code") is not None or said.get("signal") is not None
-        end = link.autopsy(said.get("exit_code"), said.get("signal"), known, said.get("message"))
-        self.agent.writer.post(self._gone, worker, end)
+        self.agent.writer.post(self._gone, worker, self.agent.world.link(worker).autopsy(said))
 
     def _gone(self, worker: int, end: Any) -> None:
         self.agent.outcomes.worker_gone(worker, end)

@@ -68,7 +68,8 @@ def _task(wanted: dict[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any
             raise UsageError(f"{name} is {value!r}: it must not be negative")
     if task["timeout"] == 0:
         raise UsageError("timeout is 0: leave it out for no limit")
-    task.setdefault("label", "")
+    # For people only; what runs stands in argv, byte for byte.
+    task["label"] = str(task.get("label", "")).encode("utf-8", "replace").decode()
     return task, code, blobs
 
 

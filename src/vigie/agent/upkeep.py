@@ -89,6 +89,7 @@ class Upkeep:
         agent.staff.retire_idle()
         agent.store.run("forget_requests", (agent.clock.wall() - DAY,))
         agent.store.run("drop_workers")
+        _drop_old(agent.home.tmp)
         free = _free(agent.home.root)
         if free < LOW_DISK and not self._low:
             agent.core.log("disk-low", thing="disk", detail={"free": free})
@@ -182,6 +183,13 @@ class Upkeep:
             for name in self._daily()[:-BACKUPS]:
                 os.unlink(os.path.join(home.backups, name))
         return target, size
+
+
+def _drop_old(directory: str) -> None:
+    """Delete input whose submit never came: its client is gone, or has given up long ago."""
+    for entry in os.scandir(directory):
+        if entry.is_file(follow_symlinks=False) and time.time() - entry.stat().st_mtime > 86_400:
+            os.unlink(entry.path)
 
 
 def _free(path: str) -> int:

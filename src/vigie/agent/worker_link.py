@@ -139,18 +139,17 @@ class WorkerLink:
         """Read the outcomes in its journal that it was not told to forget."""
         return workfiles.read_journal(os.path.join(self.directory, "journal"))
 
-    def autopsy(self, exit_code: int | None, signal: int | None, known: bool, error: str | None) -> WorkerEnd:
-        """Say what is known of a worker that is gone."""
-        page = self.page
+    def autopsy(self, said: dict[str, Any]) -> WorkerEnd:
+        """Say what is known of a worker that is gone; ``said`` is the keeper's word of it."""
         return WorkerEnd(
             self.started(),
             self.outcomes(),
-            exit_code=exit_code,
-            signal=signal,
-            known=known,
-            records=b"" if page is None else page.records(),
+            pid=said.get("pid"),
+            exit_code=said.get("exit_code"),
+            signal=said.get("signal"),
+            error=said.get("message"),
+            records=b"" if self.page is None else self.page.records(),
             said=self._tail(),
-            error=error,
         )
 
     def _tail(self) -> str:
