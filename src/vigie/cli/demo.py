@@ -35,12 +35,17 @@ def run(args: argparse.Namespace, out: Context) -> int:
         raise UsageError(f"--jobs is {args.jobs}: from {_LEAST} to {_MOST} make sense")
     from vigie.demo import story
     from vigie.demo.place import Place, default_tree
-    from vigie.demo.stage import Stage
+    from vigie.demo.stage import Broken, Stage
 
     stage = Stage(out)
     source = os.path.abspath(args.dir) if args.dir is not None else default_tree()
-    with Place() as place:
-        story.play(stage, place, source, args.jobs)
+    try:
+        with Place() as place:
+            story.play(stage, place, source, args.jobs)
+    except (KeyboardInterrupt, SystemExit, Broken):
+        stage.settle()
+        out.say("vigie demo ended early; its processes have ended and its files are deleted")
+        raise
     stage.tell(f"{place.top} is deleted, and no process of it is left.")
     _next(stage)
     return 0

@@ -119,11 +119,13 @@ class Count(NamedTuple):
         >>> Count(9, [1], [], [], [], [], [], [], []).headline
         '9 accepted, 0 lost, 0 run twice'
         >>> Count(9, [1], [2], [], [], [], [], [], []).headline
-        '9 accepted, 0 vanished, 0 run twice, 1 ended unseen and marked so'
+        '9 accepted, 0 lost without a trace, 0 run twice; 1 ended unseen and is marked so'
         """
-        word = "vanished" if self.marked else "lost"
-        text = f"{self.accepted} accepted, {len(self.vanished)} {word}, {len(self.twice)} run twice"
-        return text + (f", {len(self.marked)} ended unseen and marked so" if self.marked else "")
+        trace, unseen = "", ""
+        if self.marked:
+            trace = " without a trace"
+            unseen = f"; {len(self.marked)} ended unseen and {'is' if len(self.marked) == 1 else 'are'} marked so"
+        return f"{self.accepted} accepted, {len(self.vanished)} lost{trace}, {len(self.twice)} run twice{unseen}"
 
 
 def survive(stage: Stage, place: Place, jobs: int) -> None:
@@ -185,7 +187,7 @@ class _Killer(threading.Thread):
             procs.send_signal(identity, signal.SIGKILL)
         self.killed = len(known) == len(victims)
         told = f"kill -9 {' '.join(map(str, victims))}"
-        self._stage.typed(f"{told}    # agent and keeper, after {len(self._made)} were accepted")
+        self._stage.typed(f"{told}    # agent and keeper; {len(self._made)} accepted")
 
     def finish(self) -> None:
         """Let it do what it has begun, and nothing more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shlex
 import shutil
@@ -23,6 +24,8 @@ __all__ = ["Broken", "Stage", "program"]
 _LONGEST = 60.0
 #: Seconds between two lines of progress where no line can be written anew.
 _RARELY = 0.7
+#: How ``vigie`` ends when nobody reads what it writes.
+_NOBODY_READS = 141
 
 
 class Broken(VigieError):
@@ -98,14 +101,20 @@ class Stage:
             done = subprocess.run([*self.program, *words], stdin=subprocess.DEVNULL, timeout=_LONGEST, check=False)
         except subprocess.TimeoutExpired:
             raise Broken(f"vigie {words[0]} did not end within {_LONGEST:.0f} s") from None
+        if done.returncode == _NOBODY_READS:
+            raise BrokenPipeError
         if done.returncode != expect:
             raise Broken(f"vigie {shlex.join(words)} ended with {done.returncode}, not with {expect}")
 
     def python(self, text: str, names: dict[str, Any]) -> None:
-        """Type lines of Python and run them, in ``names``."""
+        """Type lines of Python and run them, in ``names``; what a single expression gives is shown."""
         for line in text.splitlines():
             self.typed(line, "..." if line.startswith(" ") else ">>>")
-        exec(compile(text, "<demo>", "exec"), names)  # noqa: S102 - the lines just shown
+        tree = ast.parse(text)
+        if len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr):
+            self.line(repr(eval(text, names)))  # noqa: S307 - the line just shown
+        else:
+            exec(compile(tree, "<demo>", "exec"), names)  # noqa: S102 - the lines just shown
 
     def progress(self, text: str) -> None:
         """Say how far something is: over the last such line, or now and then."""

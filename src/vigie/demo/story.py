@@ -67,21 +67,23 @@ def _background(stage: Stage, files: int) -> None:
     stage.vigie("start", "-n", "pack", "--", "tar", "czf", "tree.tgz", "tree")
     stage.vigie("start", "-n", "sums", "-f", "vigie.demo.work:checksums", "--args", '["tree"]')
     stage.tell("What the function yields arrives while it runs; receive gives what is new.")
-    received = False
+    shown = received = False
     for record in get("sums"):
         done = record.value
         packed = os.path.getsize("tree.tgz") if os.path.exists("tree.tgz") else 0
         stage.progress(f"sums: {done['files']} of {done['of']} files · pack: {format_size(packed)} so far")
-        if not received and 2 * done["files"] >= files:
-            received = True
+        if not shown:
+            shown = True
             stage.vigie("jobs")
+        elif not received and 2 * done["files"] >= files:
+            received = True
             stage.vigie("receive", "sums")
     stage.vigie("wait", "pack", "sums")
     stage.vigie("receive", "sums")
     stage.vigie("jobs")
     names: dict[str, Any] = {}
     stage.python("import vigie\ntotal = vigie.get('sums').result()", names)
-    stage.python("print(total['files'], 'files', total['sha256'][:16])", names)
+    stage.python("total['files'], total['bytes'], total['packed'], total['sha256'][:8]", names)
     if names["total"]["sha256"] != work.digest("tree"):
         raise Broken("the result of sums is not that of the same function called here", "vigie show sums")
 
@@ -100,7 +102,7 @@ def _follow(stage: Stage) -> None:
 
 def _stop(stage: Stage, place: Place) -> None:
     stage.scene("3. Stop one, with every process that it started")
-    stage.vigie("start", "-n", "endless", "--shell", "while :; do tar cf - tree | gzip -9 | wc -c; done")
+    stage.vigie("start", "-n", "endless", "--shell", "while :; do tar cf - tree | gzip -1 | wc -c; done")
     job = get("endless")
     next(iter(job))
     stage.vigie("stop", "endless")
@@ -112,7 +114,8 @@ def _stop(stage: Stage, place: Place) -> None:
 
 def _explain(stage: Stage) -> None:
     stage.scene("4. One that fails, and why")
-    stage.vigie("start", "-n", "half", "--shell", "head -c 100000 tree.tgz | gzip -t")
+    half = os.path.getsize("tree.tgz") // 2
+    stage.vigie("start", "-n", "half", "--shell", f"head -c {half} tree.tgz | gzip -t")
     stage.vigie("wait", "half", expect=1)
     stage.vigie("why", "half")
 

@@ -12,7 +12,7 @@ from typing import Any
 __all__ = ["checksums", "command", "digest", "files_of", "note"]
 
 #: Values that :func:`checksums` yields on its way.
-_REPORTS = 16
+_REPORTS = 10
 
 
 def files_of(tree: str) -> list[str]:
@@ -33,9 +33,9 @@ def checksums(tree: str) -> Generator[dict[str, Any], None, dict[str, Any]]:
 
     Yields
     ------
-    How far it is: ``files`` done, ``of`` all, ``bytes`` read, ``packed`` bytes.
+    How far it is: ``files`` done, ``of`` all, ``bytes`` read.
 
-    Returns the same for the whole tree, with the ``sha256`` of all checksums.
+    Returns ``files``, ``bytes``, ``packed`` bytes and the ``sha256`` of all checksums.
     """
     paths = files_of(tree)
     whole = hashlib.sha256()
@@ -47,7 +47,7 @@ def checksums(tree: str) -> Generator[dict[str, Any], None, dict[str, Any]]:
         read += len(data)
         packed += len(zlib.compress(data, 9))
         if count * _REPORTS // len(paths) > (count - 1) * _REPORTS // len(paths):
-            yield {"files": count, "of": len(paths), "bytes": read, "packed": packed}
+            yield {"files": count, "of": len(paths), "bytes": read}
     return {"files": len(paths), "bytes": read, "packed": packed, "sha256": whole.hexdigest()}
 
 
