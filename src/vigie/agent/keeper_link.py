@@ -128,5 +128,7 @@ class KeeperLink(asyncio.Protocol):
     def close(self) -> None:
         """Leave the keeper alone with its children."""
         self._closing = True
+        if self.child is not None:
+            self.child.returncode = 0  # it lives on, on purpose
         if self._transport is not None:
             self._transport.close()
