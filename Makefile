@@ -45,11 +45,8 @@ layers: $(STAMP) ## who may import whom
 ci: $(STAMP) ## all of lint, types, layers and test
 	@$(MAKE) -k lint types layers test
 
-bench: $(STAMP) ## the benchmarks
-	@for file in benchmarks/bench_*.py; do \
-		[ -e "$$file" ] || { echo "no benchmarks/bench_*.py"; exit 1; }; \
-		echo "$$file"; $(BIN)/python "$$file" || exit 1; \
-	done
+bench: $(STAMP) ## us and the peers side by side; writes benchmarks/RESULTS.md
+	@$(BIN)/python benchmarks/run.py
 
 lock: ## write uv.lock and requirements-dev.lock anew (needs uv)
 	uv lock --default-index https://pypi.org/simple
