@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,17 @@ from worker_harness import (
     wait_until,
     worker,  # noqa: F401 - a fixture
 )
+
+
+def interpreters():
+    """Find other versions of Python that a project might use: on PATH, or kept by pyenv."""
+    kept = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    for minor in range(9, 15):
+        found = shutil.which(f"python3.{minor}", path="/usr/local/bin:/usr/bin:/bin")
+        found = found or next(map(str, kept.glob(f"3.{minor}.*/bin/python")), None)
+        skip = pytest.mark.skip(f"no python3.{minor}: uv python install 3.{minor}")
+        yield pytest.param(found, id=f"3.{minor}", marks=() if found else skip)
+
 
 # --- calls and results --------------------------------------------------------
 
@@ -308,6 +320,33 @@ def test_an_interpreter_without_vigie(start):
     assert texts(worker.records(worker.run("worker_jobs:say", "hi\n"))) == ["hi\n"]
     # Pickles do not travel to another interpreter, and it says so.
     assert "Python" in worker.run("worker_jobs:echo", b"bytes").error["message"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", list(interpreters()))
+def test_other_versions_of_python(start, python):
+    worker = start(python=(python,))
+    assert worker.run("worker_jobs:add", 1, 2).value() == 3
+    assert worker.run("worker_jobs:count", 2).value() == "counted"
+    assert worker.run("worker_jobs:later", "x").value() == "x"
+    said = worker.records(worker.run("worker_jobs:everything_said"))
+    short = "output error warning error debug output output output output output error output output"
+    assert [r.stream for r in said] == short.split()
+    assert len(worker.records(worker.run("worker_jobs:warn_again"))) == 1
+    assert len(worker.records(worker.run("worker_jobs:warn_again"))) == 1
+    error = worker.run("worker_jobs:fail_with_cause").error
+    assert "KeyError: 'k'" in error["traceback"]
+    assert "worker_run" not in error["traceback"]
+    before = worker.run("worker_jobs:surroundings").value()
+    worker.run("worker_jobs:make_a_mess")
+    after = worker.run("worker_jobs:surroundings").value()
+    for found in (before, after):
+        del found["child"], found["env"]["VIGIE_JOB"], found["env"]["VIGIE_ATTEMPT"]
+    assert after == before
+    for method in ("fork", "spawn", "forkserver"):
+        assert worker.run("worker_jobs:processes", method).value() == ["A", "B", "C"]
+    (seq,) = worker.give(worker.job("worker_jobs:leave_child", True))
+    assert worker.event() == {"op": "leave", "reason": "children", "from": seq + 1}
 
 
 def test_every_file_that_the_worker_loads_is_old_python():

@@ -268,3 +268,20 @@ def test_records_of_the_page_belong_to_the_job_that_started(start):
     worker.give(worker.job("worker_jobs:kill_self", int(signal.SIGKILL)))
     worker.wait()
     assert list(records.iter_records(worker.page.records())) == []
+
+
+def test_an_outcome_that_the_journal_cannot_take_is_reported_all_the_same(start):
+    worker = start()
+
+    def fill_the_disk():
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+        return "reported"
+
+    result = worker.run(fill_the_disk)
+    assert result.value() == "reported"
+    assert worker.journal() == []
+    assert (worker.page.started, worker.page.ended) == (1, 0)
+    assert worker.run("worker_jobs:add", 1).value() == 1

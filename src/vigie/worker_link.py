@@ -157,9 +157,10 @@ class Link:
         with self._lock:
             if not self._texts:
                 self.since = outcome.finished
-            held = len(self._blobs)
             self._texts.append(outcome.add_to(self._blobs))
-            self._bytes += sum(map(len, self._blobs[held:]))
+            for blob in (outcome.result, outcome.records, outcome.pickle):
+                if blob is not None:
+                    self._bytes += len(blob)
         if self._bytes > _MOST:
             self.flush()
 

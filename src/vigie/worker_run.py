@@ -27,8 +27,8 @@ __all__ = ["Job", "Runner"]
 
 #: A result larger than this is a file beside the job.
 INLINE = 1 << 20
-#: No child can have been started, run and waited for in less (ns).
-_CHILD = 200_000
+#: In less (ns) no child can have run, nor can much memory have been touched.
+_QUICK = 200_000
 #: Of an error's message and traceback, kept at most (characters).
 _MESSAGE, _TRACEBACK = 1 << 16, 1 << 18
 _PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict, set))
@@ -81,7 +81,8 @@ class Runner:
         self._key: bytes | None = None
         self._pid = os.getpid()
         self._rss = 0
-        self._cpu = self._below = 0.0
+        self._cpu = self._below = 0
+        self._peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         self._peak_file: Any = None
         try:
             self._peak_file = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
@@ -229,24 +230,28 @@ class Runner:
 
     def start_clock(self) -> None:
         """Count processor time from here: what was used before is no job's."""
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        self._cpu = used.ru_utime + used.ru_stime
+        self._cpu = time.process_time_ns()
 
     def _usage(self, duration: int) -> tuple[int, int]:
         """Give the processor time (µs) since the last job and the peak of memory (bytes)."""
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        cpu = used.ru_utime + used.ru_stime
+        cpu = time.process_time_ns()
         spent = cpu - self._cpu
         self._cpu = cpu
-        if duration > _CHILD:
-            below = resource.getrusage(resource.RUSAGE_CHILDREN)
-            children = below.ru_utime + below.ru_stime
-            spent += children - self._below
-            self._below = children
-        peak = used.ru_maxrss
+        if duration > _QUICK:
+            spent += self._look_closer()
+        return spent // 1000, self._peak
+
+    def _look_closer(self) -> int:
+        """Give the processor time (ns) of children that have ended, and note the peak of memory."""
+        below = resource.getrusage(resource.RUSAGE_CHILDREN)
+        children = int((below.ru_utime + below.ru_stime) * 1e9)
+        spent = children - self._below
+        self._below = children
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if peak > self._rss:
             self._reset_peak()
-        return int(spent * 1e6), int(peak) * 1024
+        self._peak = peak * 1024
+        return spent
 
     def _reset_peak(self) -> None:
         """Start anew where this job raised the peak, so that it is not the next one's."""

@@ -53,7 +53,8 @@ _SIZE = 8192
 _REGION = 4096
 #: Forgotten bytes at the head of a journal before its tail is written anew.
 _COMPACT = 4 << 20
-_TOTALLY_ORDERED = ("x86_64", "AMD64", "i686", "i386")
+#: Here loads are not put before loads, nor stores before stores.
+_TOTALLY_ORDERED = os.uname().machine in ("x86_64", "AMD64", "i686", "i386")
 
 
 class PageError(ValueError):
@@ -61,7 +62,7 @@ class PageError(ValueError):
 
 
 def _barrier(fd: int) -> Callable[[], None]:
-    if os.uname().machine in _TOTALLY_ORDERED:
+    if _TOTALLY_ORDERED:
         # Taking a lock is a locked instruction there, and that is a full barrier.
         lock = threading.Lock()
 
@@ -189,7 +190,8 @@ class Page:
         self._pass()
         if seq <= words[_LIMIT]:
             # Only now the holes: whoever sees a limit that was raised again sees the hole under it.
-            self._pass()
+            if not _TOTALLY_ORDERED:
+                self._pass()
             if not words[_HOLES] or not self.taken(seq):
                 return True
         words[_STARTED] = before
