@@ -202,9 +202,10 @@ def _await(stage: Stage, made: list[Job]) -> None:
     session().client.connect()
     deadline = time.monotonic() + _LONGEST
     while True:
-        ended = sum(row["state"] in FINISHED for row in reader.rows_of(ids))
-        stage.progress(f"{len(made)} accepted, {ended} ended")
-        if ended >= len(ids) or time.monotonic() > deadline:
+        # One that is not there any more will not end: that is for the count to say.
+        left = sum(row["state"] not in FINISHED for row in reader.rows_of(ids))
+        stage.progress(f"{len(made)} accepted, {len(made) - left} ended")
+        if not left or time.monotonic() > deadline:
             return
         time.sleep(_LOOK)
 
