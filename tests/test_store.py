@@ -169,7 +169,7 @@ def test_a_claim_respects_concurrency_keys(store: Store) -> None:
 
 def test_ready_gives_priority_then_order(store: Store) -> None:
     low, high, low2 = add(store), add(store, priority=5), add(store)
-    rows = store.ready("default", False, 10)
+    rows = store.ready("default", 10)
     assert [row.id for row in rows] == [high, low, low2]
 
 

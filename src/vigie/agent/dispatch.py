@@ -22,7 +22,7 @@ from typing import Any
 from vigie import lifecycle as lc
 from vigie.agent.core import Core
 from vigie.model import default_slots
-from vigie.store.sqlite import ReadyRow, digest
+from vigie.store.sqlite import ReadyRow, digest, state_name
 
 __all__ = ["Dispatch", "Worker"]
 
@@ -41,6 +41,11 @@ PAGE = 512
 AT_START = (b"LD_", b"DYLD_", b"PYTHON")
 
 
+#: What the table makes of a claim, alone and in a batch.
+ALONE = state_name(lc.step(lc.Queued(), lc.Claimed(1), lc.Policy())[0])
+BATCHED = state_name(lc.step(lc.Queued(), lc.Claimed(1, batch=True), lc.Policy())[0])
+
+
 @dataclass
 class Worker:
     """A worker as the dispatcher sees it."""
@@ -50,6 +55,8 @@ class Worker:
     fresh: bool = False
     ready: bool = False
     leaving: bool = False
+    #: Of an earlier boot.
+    outlived: bool = False
     queue: str | None = None
     next_seq: int = 1
     #: seq -> (job, attempt, task): given to it and not ended.
@@ -88,6 +95,8 @@ class Dispatch:
         self.running: dict[tuple[int, int], str] = {}
         #: (job, attempt) of a function -> (worker, seq).
         self.assigned: dict[tuple[int, int], tuple[Worker, int]] = {}
+        #: Kind of worker -> how many died in a row before they were ready.
+        self.stillborn: dict[bytes, int] = {}
         self._settings: dict[str, _Settings] = {}
         self._durations: dict[int, deque[int]] = {}
         self._digests: dict[int, bytes] = {}
@@ -203,7 +212,7 @@ class Dispatch:
     def _ready(self, queue: str, only_now: bool, page: int) -> list[ReadyRow]:
         if only_now and not self.core.store.one("now_waiting", (queue,))[0]:  # type: ignore[index]
             return []
-        return self.core.store.ready(queue, only_now, page)
+        return self.core.store.ready(queue, page, only_now=only_now, keyed=queue in self.core.keyed)
 
     def _claim_rows(self, queue: str, settings: _Settings, rows: list[ReadyRow]) -> int:
         """Claim rows from the front until something is lacking; give how many went."""
@@ -259,37 +268,38 @@ class Dispatch:
 
     def _claim_command(self, queue: str, row: ReadyRow) -> None:
         job, attempt = row.id, row.attempt + 1
-        if not self._claim(row, "running", attempt, None, None):
+        if not self._claim(row, attempt, None, None):
             return
         self.running[job, attempt] = queue
         self.hold(queue, (job, attempt))
         self.core.after(self.core.hands.spawn_command, job, attempt)
 
-    def _claim(self, row: ReadyRow, state: str, attempt: int, worker: int | None, seq: int | None) -> bool:
+    def _claim(self, row: ReadyRow, attempt: int, worker: int | None, seq: int | None) -> bool:
         core = self.core
         now = core.clock.wall()
         taken = core.store.claim(
-            row.id, row.epoch, state=state, attempt=attempt, now=now, owner=core.owner,
+            row.id, row.epoch, state=ALONE, attempt=attempt, now=now, owner=core.owner,
             worker=worker, seq=seq, keyed=bool(row.keyed),
         )  # fmt: skip
-        if taken and state == "running":
+        if taken:
             core.log("claimed", row.id, before="queued", after="running", detail={"attempt": attempt}, at=now)
         return taken
 
     def _claim_functions(
         self, queue: str, worker: Worker, rows: list[ReadyRow], sends: dict[int, list[tuple[int, int, int]]]
     ) -> None:
-        alone = len(rows) == 1 and not worker.holding
-        for row in rows:
-            job, attempt, seq = row.id, row.attempt + 1, worker.next_seq
-            event = lc.Claimed(attempt, batch=not alone)
-            state = "running" if isinstance(lc.step(lc.Queued(), event, lc.Policy())[0], lc.Running) else "assigned"
-            if not self._claim(row, state, attempt, worker.id, seq):
-                continue
-            worker.next_seq += 1
+        core, first = self.core, worker.next_seq
+        if len(rows) == 1 and not worker.holding:
+            if not self._claim(rows[0], rows[0].attempt + 1, worker.id, first):
+                return
+        else:
+            core.store.claim_many(rows, BATCHED, core.clock.wall(), core.owner, worker.id, first)
+        for seq, row in enumerate(rows, first):
+            job, attempt = row.id, row.attempt + 1
             worker.holding[seq] = (job, attempt, row.task)
             self.assigned[job, attempt] = (worker, seq)
             sends.setdefault(worker.id, []).append((seq, job, attempt))
+        worker.next_seq = first + len(rows)
         if worker.holding and worker.queue is None:
             worker.queue = queue
             self.hold(queue, worker.id)
@@ -352,16 +362,22 @@ class Dispatch:
     def worker_ready(self, worker: Worker) -> None:
         """Send what was claimed for a worker while it started."""
         worker.ready = True
+        self.stillborn.pop(worker.digest, None)
         jobs = [(seq, job, attempt) for seq, (job, attempt, _) in sorted(worker.holding.items())]
         if jobs:
             self.core.after(self.core.hands.send_jobs, worker.id, jobs)
 
     def worker_gone(self, worker: int) -> None:
         """Forget a worker; what it held has been decided before."""
-        gone = self.workers.pop(worker, None)
-        if gone is not None and gone.queue is not None:
+        gone = self.workers.get(worker)
+        if gone is None:
+            return
+        gone.leaving = True
+        if gone.queue is not None:
             self.holders.get(gone.queue, set()).discard(worker)
             self.core.dirty.add(gone.queue)
+        # Not before the commit: should that fail, its jobs are decided once more.
+        self.core.after(self.workers.pop, worker, None)
 
     def idle_workers(self, since: int) -> Iterable[Worker]:
         """Give the workers that have had nothing to do since an instant (mono µs)."""
@@ -378,9 +394,16 @@ class Dispatch:
         self.assigned.clear()
         self._settings.clear()
         self._digests.clear()
+        # One whose row was rolled back was never spawned; one that is back has still to be decided.
+        self.workers = {
+            row[0]: self.workers.get(row[0]) or Worker(row[0], row[1], bool(row[3]), leaving=True)
+            for row in self.core.store.run("live_workers").fetchall()
+        }
         for worker in self.workers.values():
             worker.holding.clear()
             worker.queue = None
+            if worker.leaving:
+                self.core.after(self.core.hands.quit_worker, worker.id)
         for row in self.core.store.open_attempts():
             key = (row.job, row.n)
             if row.worker is None or row.seq is None:

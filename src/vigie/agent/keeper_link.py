@@ -52,6 +52,8 @@ class KeeperLink(asyncio.Protocol):
         self.heard = heard
         self.lost = lost
         self.hello: dict[str, Any] = {}
+        #: Connections that have come or gone: what was decided in one does not hold in the next.
+        self.talks = 0
         self.child: subprocess.Popen[bytes] | None = None
         self._transport: asyncio.Transport | None = None
         self._decoder = frames.Decoder()
@@ -95,6 +97,7 @@ class KeeperLink(asyncio.Protocol):
         """Say hello; what could not be said before follows after the keeper's answer."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self.talks += 1
         self._write({"vigie": frames.PROTOCOL, "role": "agent", "version": __version__, "pid": os.getpid()})
 
     def data_received(self, data: bytes) -> None:
@@ -107,6 +110,7 @@ class KeeperLink(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Make a new connection, with a new keeper if need be."""
         self._transport = None
+        self.talks += 1
         if not self._closing:
             log.warning("the keeper went away; starting another")
             self.lost()

@@ -87,6 +87,7 @@ class Agent:
         self.keeper = KeeperLink(home, self._keeper_said, self._keeper_lost)
         self.peers: set[Peer] = set()
         self.keeper_children = 0
+        self._upgraded: int | None = None
         self._stopping = asyncio.Event()
         self._socket_inode = 0
         self._server: asyncio.Server | None = None
@@ -205,6 +206,7 @@ class Agent:
     def _keeper_lost(self) -> None:
         """The keeper died: its orphans are ours, and a new one will read its journal."""
         self.dispatch.open = False
+        self.recovery.named.clear()
 
     def _keeper_said(self, said: dict[str, Any]) -> None:
         op = said.get("op")
@@ -258,35 +260,37 @@ class Agent:
     def _replayed(self) -> None:
         crash.point("agent-replayed")
         hello = self.keeper.hello
-        if hello.get("version") != __version__:
+        if hello.get("version") != __version__ and hello.get("pid") != self._upgraded:
+            # Once: it can only become what its own interpreter has installed.
+            self._upgraded = hello.get("pid")
             self.keeper.send({"op": "upgrade"})
-        first = not self.dispatch.open
-        self.writer.post(self._decide_rest, first)
+        self.writer.post(self._decide_rest, self.keeper.talks)
 
-    def _decide_rest(self, first: bool) -> None:
-        if first:
+    def _decide_rest(self, talk: int) -> None:
+        if talk == self.keeper.talks:  # else it died meanwhile, and its successor's replay decides
             self.core.after(self.recovery.replayed)
             for row in self.store.open_attempts():
                 self.core.after(self.recovery.resume_sampling, row)
                 self.core.after(self.recovery.rearm, row)
 
-    def follow_orphan(self, job: int, attempt: int, identity: Identity) -> None:
-        """Watch a process that no keeper knows, by our own pidfd, to its end."""
-        mark = self.core.marks.of(job, attempt)
+    def follow_orphan(self, mark: str, identity: Identity, ended: Callable[[dict[str, Any]], None]) -> None:
+        """Watch a process that no keeper knows, by our own pidfd, and tell its end as the keeper would."""
         self.watch.follow(mark, identity.pid, identity.start_ticks)
         fd = procs.open_pidfd(identity)
+
+        def tell() -> None:
+            ended({"at": self.clock.wall(), "mono": self.clock.mono(), **(self.watch.learn(mark) or {})})
+
+        def readable() -> None:
+            self.loop.remove_reader(pidfd_)
+            os.close(pidfd_)
+            tell()
+
         if fd is None:
-            self.writer.post(self.outcomes.lost, job, attempt, "it ended while neither agent nor keeper lived")
+            tell()
             return
-
-        def ended() -> None:
-            self.loop.remove_reader(fd)
-            os.close(fd)
-            known = self.watch.learn(mark)
-            said = {**(known or {}), "at": self.clock.wall(), "mono": self.clock.mono()}
-            self.writer.post(self.outcomes.ended, job, attempt, said)
-
-        self.loop.add_reader(fd, ended)
+        pidfd_: int = fd
+        self.loop.add_reader(pidfd_, readable)
 
     # --- small ties -----------------------------------------------------------
 
@@ -301,7 +305,7 @@ class Agent:
     def _job_ended(self, job: int, attempt: int) -> None:
         self.timers.forget(job, attempt)
         self.sampler.end(job)
-        self.waits.hear(job)
+        self.waits.hear(job, ended=True)
 
     def _tree_ended(self, job: int) -> None:
         self.waits.hear(job)

@@ -21,6 +21,37 @@ from vigie.store.sqlite import JobRow
 
 __all__ = ["Outcomes", "WorkerEnd"]
 
+#: Workers of a kind that may be killed one after the other before they are ready.
+PATIENCE = 5
+
+
+#: What a worker says of a job, and the blobs that it names by index.
+Outcome = tuple[dict[str, Any], Sequence[bytes]]
+#: From so many outcomes on, one pass over the store is worth its set-up.
+SEVERAL = 4
+
+
+def _blob(said: dict[str, Any], blobs: Sequence[bytes], name: str) -> bytes | None:
+    index = said.get(name)
+    return None if index is None else blobs[index]
+
+
+def _left(said: dict[str, Any], blobs: Sequence[bytes]) -> dict[str, Any]:
+    """Give what a function left behind, however it ended."""
+    return {
+        "started": said["started"],
+        "finished": said["finished"],
+        "duration": said["duration"],
+        "cpu": said.get("cpu"),
+        "peak_rss": said.get("rss"),
+        "records": _blob(said, blobs, "records"),
+    }
+
+
+def _returned(said: dict[str, Any], blobs: Sequence[bytes]) -> dict[str, Any]:
+    """Give what a function left behind that returned."""
+    return {**_left(said, blobs), "result": _blob(said, blobs, "result"), "result_encoding": said.get("encoding")}
+
 
 @dataclass(frozen=True)
 class WorkerEnd:
@@ -129,22 +160,46 @@ class Outcomes:
         row = self._open(job, attempt)
         if row is not None:
             self.core.store.run("end_attempt", ("withdrawn", *([None] * 8), job, attempt))
-            self.core.step(row, lc.Withdrawn())
+            # No try of the task's retries was used up.
+            self.core.step(row._replace(tries_from=row.tries_from + 1), lc.Withdrawn())
 
     # --- functions, from the workers ------------------------------------------
 
     def done(self, worker_id: int, outcomes: Sequence[tuple[dict[str, Any], Sequence[bytes]]]) -> None:
         """Take a worker's outcomes, and acknowledge them once committed."""
         worker = self.dispatch.workers.get(worker_id)
-        highest = 0
-        for said, blobs in outcomes:
-            seq = int(said["seq"])
-            highest = max(highest, seq)
-            if worker is not None and seq in worker.holding:
-                task = worker.holding[seq][2]
-                self._outcome(said, blobs)
-                self.dispatch.measured(task, int(said["duration"]))
+        held = {} if worker is None else dict(worker.holding)
+        known = [(said, blobs) for said, blobs in outcomes if said["seq"] in held]
+        for said, blobs in self._good_ones(known):
+            self._outcome(said, blobs)
+        for said, _ in known:
+            self.dispatch.measured(held[said["seq"]][2], int(said["duration"]))
+        highest = max((int(said["seq"]) for said, _ in outcomes), default=0)
         self.core.after(self.core.hands.acknowledge, worker_id, highest)
+
+    def _good_ones(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Apply in one pass the results that change nothing but their own job; give the others back."""
+        if len(outcomes) < SEVERAL:
+            return outcomes
+        rows = self.core.store.jobs_of(said["job"] for said, _ in outcomes)
+        ends: list[tuple[JobRow, dict[str, Any]]] = []
+        others: list[Outcome] = []
+        for said, blobs in outcomes:
+            row = rows.get(said["job"])
+            simple = (
+                row is not None
+                and said["how"] == "return"
+                and row.attempt == said["attempt"]
+                and row.state in ("assigned", "running")
+                and not (row.ending or row.keyed or row.id in self.core.needed)
+            )
+            if row is not None and simple:
+                ends.append((row, _returned(said, blobs)))
+            else:
+                others.append((said, blobs))
+        if ends:
+            self.core.succeed_many(ends)
+        return others
 
     def _outcome(self, said: dict[str, Any], blobs: Sequence[bytes]) -> None:
         job, attempt = int(said["job"]), int(said["attempt"])
@@ -152,25 +207,12 @@ class Outcomes:
         if row is None:
             return
 
-        def blob(name: str) -> bytes | None:
-            index = said.get(name)
-            return None if index is None else blobs[index]
-
-        left = {
-            "started": said["started"],
-            "finished": said["finished"],
-            "duration": said["duration"],
-            "cpu": said.get("cpu"),
-            "peak_rss": said.get("rss"),
-            "records": blob("records"),
-        }
+        left = _left(said, blobs)
         if said["how"] == "return":
-            left["result"] = blob("result")
-            left["result_encoding"] = said.get("encoding")
-            self._end(row, None, left)
+            self._end(row, None, _returned(said, blobs))
         elif said["how"] == "raise":
             left["error"] = json.dumps(said["error"]).encode()
-            left["result"] = blob("pickle")
+            left["result"] = _blob(said, blobs, "pickle")
             left["result_encoding"] = None if left["result"] is None else "exception"
             error = said["error"]
             self._end(row, "exception", left, message=f"{error['type']}: {error['message']}")
@@ -205,20 +247,30 @@ class Outcomes:
         """Decide each job of a worker that is gone, by its page and journal."""
         worker = self.dispatch.workers.get(worker_id)
         if worker is not None:
-            was_ready = worker.ready or end.started > 0
+            withdrawn = self._may_begin_elsewhere(worker, end)
             for said, blobs in end.outcomes:
                 if int(said["seq"]) in worker.holding:
                     self._outcome(said, blobs)
             for seq, (job, attempt, _) in sorted(worker.holding.items()):
                 if seq <= end.started:
                     self._died_with(job, attempt, end)
-                elif was_ready and end.error is None:
+                elif withdrawn:
                     self.never_began(job, attempt)
                 else:
                     self._no_worker(job, attempt, end)
         self.core.store.run("worker_state", ("gone", None, None, worker_id))
         self.dispatch.worker_gone(worker_id)
         self.core.after(self.core.hands.forget, [self.core.marks.worker(worker_id)])
+
+    def _may_begin_elsewhere(self, worker: Worker, end: WorkerEnd) -> bool:
+        """Tell whether what a dead worker had not begun is worth another worker."""
+        if end.error is not None:
+            return False
+        if worker.ready or end.started > 0:
+            return True
+        # One that cannot live would kill its successors too; one that was killed says nothing of them.
+        born_dead = self.dispatch.stillborn[worker.digest] = self.dispatch.stillborn.get(worker.digest, 0) + 1
+        return born_dead <= PATIENCE and (not end.known or end.signal == SIGKILL)
 
     def _died_with(self, job: int, attempt: int, end: WorkerEnd) -> None:
         """Charge the job that ran when its worker died."""

@@ -7,6 +7,7 @@ pages and journals, marks in /proc, and the boot id. Nothing is decided by age.
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 from vigie import procs
@@ -36,7 +37,7 @@ class Recovery:
         for id_, digest, _, fresh, _, boot, pid, ticks in agent.store.run("live_workers").fetchall():
             if boot != agent.core.owner[2]:
                 # Its files may tell of outcomes that no commit has seen.
-                agent.dispatch.workers[id_] = Worker(id_, digest, bool(fresh))
+                agent.dispatch.workers[id_] = Worker(id_, digest, bool(fresh), outlived=True)
                 continue
             worker = agent.dispatch.workers[id_] = Worker(id_, digest, bool(fresh))
             link = agent.world.link(id_)
@@ -52,15 +53,15 @@ class Recovery:
         for row in agent.store.open_attempts():
             if row.worker is None:
                 self._command(row)
-        for worker in list(agent.dispatch.workers.values()):
-            mark = agent.core.marks.worker(worker.id)
-            if mark not in self.named:
-                agent.staff.gone(worker.id, agent.watch.learn(mark) or {})
+        for worker in list(agent.dispatch.workers):
+            self._worker(worker)
         self.named.clear()
-        agent.writer.post(self._open)
+        agent.writer.post(self._open, agent.keeper.talks)
 
-    def _open(self) -> None:
+    def _open(self, talk: int) -> None:
         agent = self.agent
+        if talk != agent.keeper.talks:
+            return
         agent.dispatch.open = True
         agent.core.dirty.update(row[0] for row in agent.store.run("queues_ready").fetchall())
         agent.core.after(agent.timers.rearm)
@@ -79,12 +80,18 @@ class Recovery:
         if known is not None:
             said = {**known, "at": agent.clock.wall(), "mono": agent.clock.mono()}
             agent.writer.post(agent.outcomes.ended, row.job, row.n, said)
-        elif row.pid is not None or procs.find_mark(mark) is not None:
-            # It began, by the store or by /proc, and the keeper's journal is gone.
+        elif self._began(row) or procs.find_mark(mark) is not None:
+            # It began, by the store, the keeper's files or /proc, and the keeper's journal is gone.
             self._orphan(row, mark)
+        elif row.ending == "stop":
+            agent.writer.post(agent.outcomes.never_began, row.job, row.n)
         else:
             # The keeper never heard of it: it was committed and not sent.
             agent.world.spawn_command(row.job, row.n)
+
+    def _began(self, row: OpenAttempt) -> bool:
+        """Tell whether the keeper came as far as a command's output file, which it opens first."""
+        return row.pid is not None or os.path.exists(self.agent.home.job_file(row.job, "out", row.n))
 
     def _orphan(self, row: OpenAttempt, mark: str) -> None:
         agent = self.agent
@@ -93,7 +100,20 @@ class Recovery:
             why = "it ended while neither agent nor keeper lived"
             agent.writer.post(agent.outcomes.lost, row.job, row.n, why)
             return
-        agent.follow_orphan(row.job, row.n, identity)
+        post, ended = agent.writer.post, agent.outcomes.ended
+        agent.follow_orphan(mark, identity, lambda said: post(ended, row.job, row.n, said))
+
+    def _worker(self, worker: int) -> None:
+        """Decide a worker that the keeper did not name."""
+        agent = self.agent
+        mark = agent.core.marks.worker(worker)
+        if mark in self.named:
+            return
+        identity = agent.watch.identity(mark) or procs.find_mark(mark)
+        if identity is not None and procs.alive(identity):
+            agent.follow_orphan(mark, identity, lambda said: agent.staff.gone(worker, said))
+        else:
+            agent.staff.gone(worker, agent.watch.learn(mark) or {})
 
     def resume_sampling(self, row: OpenAttempt) -> None:
         """Watch the output of a command that ran on without us."""

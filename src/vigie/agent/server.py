@@ -152,8 +152,12 @@ class Peer(asyncio.Protocol):
             finish = _AFTER.get(op)
             if error is not None or finish is None:
                 answer(value, error)
-            else:
+                return
+            try:
                 finish(self, header, value, answer)
+            except Exception as trouble:
+                log.exception("an answer failed inside the agent")
+                answer(None, VigieError(f"it is done, and the agent cannot tell more: {trouble}"))
 
         self.agent.writer.post(once, answer=done, rows=int(header.get("count", 1)))
 

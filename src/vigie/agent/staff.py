@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vigie import frames
@@ -91,7 +93,12 @@ class Staff:
 
     def gone(self, worker: int, said: dict[str, Any]) -> None:
         """The keeper, or our own eyes, tell that a worker's process is gone."""
-        self.agent.writer.post(self._gone, worker, self.agent.world.link(worker).autopsy(said))
+        end = self.agent.world.link(worker).autopsy(said)
+        known = self.agent.dispatch.workers.get(worker)
+        if known is not None and known.outlived:
+            # Its page may be older than its deeds: whatever it held may have begun.
+            end = replace(end, started=sys.maxsize)
+        self.agent.writer.post(self._gone, worker, end)
 
     def _gone(self, worker: int, end: Any) -> None:
         self.agent.outcomes.worker_gone(worker, end)

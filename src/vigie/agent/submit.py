@@ -28,6 +28,8 @@ def submit(core: Core, request: dict[str, Any], blobs: Sequence[bytes], who: Who
     """
     options = request.get("job") or {}
     count = int(request.get("count", 1))
+    if count < 1:
+        raise UsageError(f"count is {count}: there is nothing to start")
     key = options.get("key")
     if key is not None:
         if count != 1:
@@ -44,10 +46,15 @@ def submit(core: Core, request: dict[str, Any], blobs: Sequence[bytes], who: Who
     jobs.label = task["label"]
     encodings = request.get("encodings") or [request.get("encoding", "json")] * count
     first = core.store.last_id() + 1
-    for i in range(count):
-        args = blobs[i] if i < len(blobs) else None
-        jobs.insert(first + i, args, encodings[i] if args is not None else None, needs[i])
+    given = [(blobs[i], encodings[i]) if i < len(blobs) else (None, None) for i in range(count)]
+    if any(needs) or jobs.keys or jobs.tags:
+        for i, (args, encoding) in enumerate(given):
+            jobs.insert(first + i, args, encoding, needs[i])
+    else:
+        jobs.insert_many(first, given)
     core.dirty.add(queue)
+    if jobs.keys:
+        core.keyed.add(queue)
     return {"ids": list(range(first, first + count)), "existing": False}
 
 
@@ -126,16 +133,37 @@ class _Jobs:
         if any(most < 1 for _, most in self.keys):
             raise UsageError("a concurrency key needs room for at least one")
 
-    def insert(self, job: int, args: bytes | None, encoding: str | None, needs: Needs) -> None:
+    @property
+    def _head(self) -> tuple[Any, ...]:
+        return self.options.get("name"), self.task, self.context
+
+    def _tail(self) -> tuple[Any, ...]:
         get = self.options.get
+        order = (self.queue, int(get("priority") or 0), int(bool(get("now"))), int(bool(self.keys)))
+        return (*order, self.created, self.due, get("key"), get("stdin"))
+
+    def insert_many(self, first: int, given: Sequence[tuple[bytes | None, str | None]]) -> None:
+        """Insert jobs that wait for nothing but a time or a slot, with ids from ``first`` on."""
+        core, who, at = self.core, self.who, self.created
+        state, blocked_by, _ = self._begin_state({})
+        head, tail = self._head, self._tail()
+        core.store.run_many(
+            "insert_job_given_id",
+            (
+                (job, *head, args, encoding, state, blocked_by, *tail)
+                for job, (args, encoding) in enumerate(given, first)
+            ),
+        )
+        by = (who.uid, who.pid, who.program, who.terminal, self.label)
+        jobs = range(first, first + len(given))
+        core.store.run_many("event", ((at, "submitted", job, None, None, state, *by) for job in jobs))
+        if blocked_by == "time":
+            core.after(core.rearm)
+
+    def insert(self, job: int, args: bytes | None, encoding: str | None, needs: Needs) -> None:
         state, blocked_by, broken = self._begin_state(needs)
-        row = (
-            job, get("name"), self.task, self.context, args, encoding, state, blocked_by, self.queue,
-            int(get("priority") or 0), int(bool(get("now"))), int(bool(self.keys)), self.created,
-            self.due, get("key"), get("stdin"),
-        )  # fmt: skip
         store = self.core.store
-        store.run("insert_job_given_id", row)
+        store.run("insert_job_given_id", (job, *self._head, args, encoding, state, blocked_by, *self._tail()))
         for needed, (mode, paths) in needs.items():
             store.run("add_dependency", (job, needed, mode, paths))
             self.core.needed.add(needed)

@@ -94,13 +94,13 @@ class Waits:
     def _satisfied(self, wait: _Wait) -> bool:
         return not wait.open or (wait.any and len(wait.open) < len(wait.ids))
 
-    def hear(self, job: int) -> None:
-        """A job ended, or its tree did."""
+    def hear(self, job: int, *, ended: bool = False) -> None:
+        """A job ended (surely, if ``ended``), or its tree did."""
         waits = self._by_job.get(job)
         if not waits:
             return
         for wait in list(waits):
-            if not (self._gone(job) if wait.trees else self._ended(job)):
+            if not (self._gone(job) if wait.trees else ended or self._ended(job)):
                 continue
             wait.open.discard(job)
             waits.remove(wait)
@@ -118,7 +118,11 @@ class Waits:
             states = {str(job): self._state(job) for job in wait.ids}
             value = {"done": self._satisfied(wait), "states": states, "pending": sorted(wait.open)}
             if wait.results and not wait.open:
-                value["outcome"] = self._outcome(wait.ids[0], blobs)
+                try:
+                    value["outcome"] = self._outcome(wait.ids[0], blobs)
+                except NotFound as error:
+                    wait.answer(None, error)
+                    return
         wait.answer(value, None, blobs)
 
     def _stopped(self, job: int) -> dict[str, Any]:
@@ -136,7 +140,7 @@ class Waits:
     def _outcome(self, job: int, blobs: list[bytes]) -> dict[str, Any]:
         row = self.store.one("result", (job,))
         if row is None:
-            raise NotFound(f"no job {job}")
+            raise NotFound(f"job {job} was removed")
         state, reason, exit_code, signal, message, result, encoding, error, attempt = row
         outcome = {
             "state": state, "reason": reason, "exit_code": exit_code, "signal": signal, "message": message,

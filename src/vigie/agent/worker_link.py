@@ -14,7 +14,7 @@ from typing import Any
 from vigie import frames, workfiles
 from vigie.agent.outcomes import WorkerEnd
 from vigie.config import Home
-from vigie.store.sqlite import Store, split_items
+from vigie.store.sqlite import Store, json_list, split_items
 
 __all__ = ["WorkerLink"]
 
@@ -66,17 +66,19 @@ class WorkerLink:
         headers: list[dict[str, Any]] = []
         args: list[bytes] = []
         extra: list[bytes] = []
+        ids = json_list(job for _, job, _ in jobs)
+        facts = {row[0]: row[1:] for row in self.store.run("function_facts", (ids,))}
+        takers = {row[0] for row in self.store.run("take_results", (ids,))}
         for seq, job, attempt in jobs:
-            row = self.store.one("function_facts", (job,))
-            if row is None:
+            if job not in facts:
                 continue
-            blob, encoding, task, context = row
+            blob, encoding, task, context = facts[job]
             self._tell(out, task, context)
             header = {"seq": seq, "job": job, "attempt": attempt, "task": task, "context": context}
             header["encoding"] = encoding or "json"
-            results = self.store.run("results_for", (job,)).fetchall()
-            if results:
-                header["deps"] = self._dependencies(results, len(jobs), extra)
+            if job in takers:
+                results = self.store.run("results_for", (job,)).fetchall()
+                header["deps"] = self._dependencies(results, len(facts), extra)
             headers.append(header)
             args.append(blob if blob is not None else b"[[],{}]")
         if not headers:

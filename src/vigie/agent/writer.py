@@ -102,7 +102,9 @@ class Writer:
                 answers.append((item, *self._run(item)))
             self.dispatch.run()
             core.store.commit()
-        except (apsw.Error, OSError) as error:
+        except Exception as error:
+            if not isinstance(error, apsw.Error | OSError):
+                log.exception("a transaction failed inside the agent")
             self._failed(batch, error)
             return
         self.commits += 1
@@ -111,12 +113,19 @@ class Writer:
             self.broken = None
         effects, core.effects = core.effects, []
         for effect, args in effects:
-            effect(*args)
+            self._carry_out(effect, args)
         for item, value, refused in answers:
             if item.answer is not None:
-                item.answer(value, refused)
+                self._carry_out(item.answer, (value, refused))
         if self._items:
             self.wake()
+
+    def _carry_out(self, what: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Do one thing that follows a commit; should it fail, the others are done all the same."""
+        try:
+            what(*args)
+        except Exception:
+            log.exception("%s failed after its commit", getattr(what, "__qualname__", what))
 
     def _take(self) -> list[_Item]:
         batch: list[_Item] = []
@@ -133,25 +142,39 @@ class Writer:
         core.store.savepoint()
         try:
             value = item.work(*item.args)
-        except (apsw.Error, OSError):
+        except apsw.Error:
             raise
         except (VigieError, Refusal) as error:
             core.store.undo()
             del core.effects[noted:]
             return None, error if isinstance(error, VigieError) else VigieError(str(error))
+        except OSError as error:
+            log.error("a file could not be written: %s", error)
+            self._undo(noted)
+            if item.answer is None:
+                # The others of the batch must not wait for what this one lacks.
+                self.loop.call_later(AGAIN, self._put_back, item)
+            return None, _not_accepted(error)
         except Exception as error:
-            # A bug of ours. What the request did is undone on disk; what it did in
-            # memory is learnt again, so that one bad request cannot spoil the rest.
             log.exception("a request failed inside the agent")
-            core.store.undo()
-            del core.effects[noted:]
-            self.dispatch.rebuild()
+            self._undo(noted)
             return None, VigieError(
                 f"the agent could not do that: {type(error).__name__}: {error}",
                 f"this is a fault of Vigie; {log.name} wrote more to agent.log",
             )
         core.store.release()
         return value, None
+
+    def _undo(self, noted: int) -> None:
+        """Undo one request on disk, and learn again what it may have changed in memory."""
+        self.core.store.undo()
+        del self.core.effects[noted:]
+        self.core.learn()
+        self.dispatch.rebuild()
+
+    def _put_back(self, item: _Item) -> None:
+        self._items.append(item)
+        self.wake()
 
     def _failed(self, batch: list[_Item], error: Exception) -> None:
         """Nothing was written: refuse requests, keep our own reports for later."""
@@ -167,15 +190,19 @@ class Writer:
             self.dispatch.rebuild()
         except apsw.Error:
             log.exception("the store cannot be read")
-        refusal = StoreError(
-            f"not accepted, nothing was written: {error}",
-            "free space on the disk of VIGIE_HOME; vigie doctor explains",
-        )
+        refusal = _not_accepted(error)
         kept = [item for item in batch if item.answer is None]
         for item in batch:
             if item.answer is not None:
-                item.answer(None, refusal)
+                self._carry_out(item.answer, (None, refusal))
         self._items.extendleft(reversed(kept))
         # Until the disk has room, one try a second: no spinning.
         self._scheduled = True
         self.loop.call_later(AGAIN, self.flush)
+
+
+def _not_accepted(error: Exception) -> StoreError:
+    return StoreError(
+        f"not accepted, nothing was written: {error}",
+        "free space on the disk of VIGIE_HOME; vigie doctor explains",
+    )

@@ -34,6 +34,12 @@ SELECT id, state, reason, blocked_by, ending, exit_code, signal, message,
     attempt, tries_from, epoch, queue, keyed, due, started, context, stdin, task
 FROM jobs WHERE id = ?;
 
+-- name: jobs_of
+-- The same of many jobs at once (a JSON list of ids).
+SELECT id, state, reason, blocked_by, ending, exit_code, signal, message,
+    attempt, tries_from, epoch, queue, keyed, due, started, context, stdin, task
+FROM jobs WHERE id IN (SELECT value FROM json_each(?));
+
 -- name: job_by_key
 -- The job that an idempotency key names.
 SELECT id FROM jobs WHERE key = ?;
@@ -60,14 +66,31 @@ UPDATE jobs SET state = ?, reason = NULL, blocked_by = NULL, ending = NULL, exit
 WHERE id = ? AND epoch = ?;
 
 -- name: ready
--- The next jobs of a queue in order, those whose keys are free (claims check again).
-SELECT j.id, j.epoch, j.attempt, j.context, j.keyed, j.now, j.task
-FROM jobs j
-WHERE j.state = 'queued' AND j.queue = ?1 AND (?2 = 0 OR j.now = 1)
+-- The next jobs of a queue in order.
+SELECT id, epoch, attempt, context, keyed, now, task FROM jobs
+WHERE state = 'queued' AND queue = ?1 ORDER BY priority DESC, id LIMIT ?2;
+
+-- name: ready_keyed
+-- The same without those that lack a key (a claim checks again).
+SELECT j.id, j.epoch, j.attempt, j.context, j.keyed, j.now, j.task FROM jobs j
+WHERE j.state = 'queued' AND j.queue = ?1
   AND (j.keyed = 0 OR NOT EXISTS (
     SELECT 1 FROM job_keys k WHERE k.job = j.id
       AND (SELECT count(*) FROM job_keys h WHERE h.key = k.key AND h.held = 1) >= k.most))
-ORDER BY j.priority DESC, j.id LIMIT ?3;
+ORDER BY j.priority DESC, j.id LIMIT ?2;
+
+-- name: ready_now
+-- The same, those alone that pass the slots.
+SELECT j.id, j.epoch, j.attempt, j.context, j.keyed, j.now, j.task FROM jobs j
+WHERE j.state = 'queued' AND j.queue = ?1 AND j.now = 1
+  AND (j.keyed = 0 OR NOT EXISTS (
+    SELECT 1 FROM job_keys k WHERE k.job = j.id
+      AND (SELECT count(*) FROM job_keys h WHERE h.key = k.key AND h.held = 1) >= k.most))
+ORDER BY j.priority DESC, j.id LIMIT ?2;
+
+-- name: keyed_queues
+-- The queues in which a job with keys waits for a slot.
+SELECT DISTINCT queue FROM jobs WHERE state = 'queued' AND keyed = 1;
 
 -- name: queues_ready
 -- The queues in which something waits for a slot.
@@ -145,8 +168,12 @@ SELECT t.argv, c.cwd, c.env, c.umask, j.stdin, t.timeout, t.max_output, t.grace
 FROM jobs j JOIN tasks t ON t.id = j.task JOIN contexts c ON c.id = j.context WHERE j.id = ?;
 
 -- name: function_facts
--- What a worker needs to run a function.
-SELECT j.args, j.encoding, j.task, j.context FROM jobs j WHERE j.id = ?;
+-- What a worker needs to run functions (a JSON list of ids).
+SELECT id, args, encoding, task, context FROM jobs WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: take_results
+-- Which of many jobs have others' results among their arguments.
+SELECT DISTINCT job FROM dependencies WHERE mode = 'result' AND job IN (SELECT value FROM json_each(?));
 
 -- name: task_code
 -- How a worker finds a function.
@@ -301,7 +328,7 @@ DELETE FROM tasks WHERE id NOT IN (SELECT task FROM jobs);
 
 -- name: busy
 -- Which open jobs take the slots of a queue (for people).
-SELECT id FROM jobs WHERE state IN ('running', 'suspended') AND queue = ? ORDER BY id LIMIT 20;
+SELECT id FROM jobs WHERE finished IS NULL AND state IN ('running', 'suspended') AND queue = ? ORDER BY id LIMIT 20;
 
 -- name: counts
 -- How many jobs are open, by state.

@@ -137,6 +137,7 @@ CREATE TABLE job_keys (                 -- concurrency keys: at most "most" at o
     PRIMARY KEY (job, key)
 ) WITHOUT ROWID;
 CREATE INDEX job_keys_held ON job_keys (key) WHERE held = 1;
+CREATE INDEX job_keys_key ON job_keys (key, job);
 
 CREATE TABLE tags (
     tag TEXT NOT NULL,

@@ -22,7 +22,7 @@ from vigie import lifecycle as lc
 from vigie.errors import StoreError
 from vigie.store import sql
 
-__all__ = ["SCHEMA", "JobRow", "OpenAttempt", "ReadyRow", "Stale", "Store", "join_items", "split_items"]
+__all__ = ["SCHEMA", "JobRow", "OpenAttempt", "ReadyRow", "Stale", "Store", "join_items", "split_items", "state_name"]
 
 SCHEMA = 1
 #: The oldest schema number whose readers understand this store.
@@ -159,6 +159,15 @@ def columns(state: lc.State) -> _Columns:
             return ("lost", None, None, None, None, None, message, None)
 
 
+def state_name(state: lc.State) -> str:
+    """Give the store's word for a state.
+
+    >>> state_name(lc.Queued())
+    'queued'
+    """
+    return columns(state)[0]
+
+
 def join_items(items: Iterable[str]) -> bytes:
     r"""Give strings (surrogateescape) as NUL-terminated bytes.
 
@@ -191,6 +200,40 @@ def _schema() -> str:
         return file.read()
 
 
+def _finish_bind(row: JobRow, state: lc.State, left: dict[str, Any]) -> Row:
+    get = left.get
+    return (
+        *columns(state),
+        get("started"),
+        get("finished") if isinstance(state, lc.FINISHED) else None,
+        get("duration"),
+        get("result"),
+        get("result_encoding"),
+        get("error"),
+        get("records"),
+        get("peak_rss"),
+        get("cpu"),
+        row.id,
+        row.epoch,
+    )
+
+
+def _attempt_bind(row: JobRow, left: dict[str, Any]) -> Row:
+    """Give the end of an attempt that went well."""
+    get = left.get
+    ended = (get("started"), left["finished"], None, None, None, None, get("cpu"), get("peak_rss"))
+    return ("ended", *ended, row.id, row.attempt)
+
+
+def json_list(ids: Iterable[int]) -> str:
+    """Give ids as the JSON list that a query takes.
+
+    >>> json_list([3, 4])
+    '[3,4]'
+    """
+    return f"[{','.join(map(str, ids))}]"
+
+
 class Store:
     """The writing side of one store file.
 
@@ -216,8 +259,8 @@ class Store:
                 f"cannot open the store {path}: {error}",
                 "vigie doctor explains; vigie agent restore FILE brings a backup back",
             ) from None
-        self._contexts: dict[bytes, int] = {}
-        self._tasks: dict[bytes, int] = {}
+        self._recent: dict[Any, int] = {}
+        self._tasks: dict[Row, int] = {}
         self._says: dict[int, Row] = {}
 
     def _prepare(self) -> None:
@@ -288,7 +331,7 @@ class Store:
 
     def forget_cached(self) -> None:
         """Forget ids that a rollback may have undone."""
-        self._contexts.clear()
+        self._recent.clear()
         self._tasks.clear()
         self._says.clear()
 
@@ -325,6 +368,18 @@ class Store:
 
     def intern_context(self, context: dict[str, Any]) -> int:
         """Give the id of a context, stored if it is new."""
+        path = context.get("path")
+        same = (context["cwd"], context["umask"], context.get("python"), tuple(path or ()), path is None)
+        # Sorting and digesting an environment costs ten times the look at the last ones.
+        recent = (same, frozenset(context["env"].items()))
+        known = self._recent.get(recent)
+        if known is None:
+            if len(self._recent) >= 64:
+                self._recent.clear()
+            known = self._recent[recent] = self._intern_context(context)
+        return known
+
+    def _intern_context(self, context: dict[str, Any]) -> int:
         env = join_items(f"{key}={value}" for key, value in sorted(context["env"].items()))
         python = context.get("python")
         path = context.get("path")
@@ -335,10 +390,7 @@ class Store:
             None if python is None else os.fsencode(python),
             None if path is None else join_items(path),
         )
-        name = digest(*row)
-        known = self._contexts.get(name)
-        if known is None:
-            known = self._contexts[name] = self.run("intern_context", (name, *row)).fetchone()[0]
+        known: int = self.run("intern_context", (digest(*row), *row)).fetchone()[0]
         return known
 
     def intern_task(self, task: dict[str, Any], code: bytes | None) -> int:
@@ -360,10 +412,11 @@ class Store:
             task["on_lost"],
             task["max_output"],
         )
-        name = digest(*row)
-        known = self._tasks.get(name)
+        known = self._tasks.get(row)
         if known is None:
-            known = self._tasks[name] = self.run("intern_task", (name, *row)).fetchone()[0]
+            if len(self._tasks) >= 64:
+                self._tasks.clear()
+            known = self._tasks[row] = self.run("intern_task", (digest(*row), *row)).fetchone()[0]
         return known
 
     # --- jobs -----------------------------------------------------------------
@@ -372,6 +425,11 @@ class Store:
         """Give a job as a step of its life needs it."""
         row = self.one("job", (job,))
         return None if row is None else JobRow._make(row + self.task_says(row[-1]))
+
+    def jobs_of(self, ids: Iterable[int]) -> dict[int, JobRow]:
+        """Give many jobs by their ids."""
+        rows = self.run("jobs_of", (json_list(ids),))
+        return {row[0]: JobRow._make(row + self.task_says(row[-1])) for row in rows.fetchall()}
 
     def task_says(self, task: int) -> Row:
         """Give kind, retries, backoff, backoff_max, jitter, on_lost, grace, timeout and fresh of a task."""
@@ -382,10 +440,15 @@ class Store:
             known = self._says[task] = self.one("task_says", (task,)) or ()
         return known
 
-    def ready(self, queue: str, only_now: bool, most: int) -> list[ReadyRow]:
-        """Give the next jobs of a queue in the order in which they go."""
+    def ready(self, queue: str, most: int, *, only_now: bool = False, keyed: bool = True) -> list[ReadyRow]:
+        """Give the next jobs of a queue in the order in which they go.
+
+        ``only_now`` gives those that pass the slots; with ``keyed`` those whose keys
+        are taken are left out, which costs more, so say False where none has any.
+        """
         rows = []
-        for row in self.run("ready", (queue, int(only_now), most)):
+        query = "ready_now" if only_now else "ready_keyed" if keyed else "ready"
+        for row in self.run(query, (queue, most)):
             says = self.task_says(row[-1])
             rows.append(ReadyRow._make((*row, says[0], says[-1])))
         return rows
@@ -416,28 +479,37 @@ class Store:
 
     def finish(self, row: JobRow, state: lc.State, left: dict[str, Any]) -> None:
         """Change a job's state at the end of an attempt, with what the attempt left."""
-        ended = isinstance(state, lc.FINISHED)
-        get = left.get
-        bind = (
-            *columns(state),
-            get("started"),
-            get("finished") if ended else None,
-            get("duration"),
-            get("result"),
-            get("result_encoding"),
-            get("error"),
-            get("records"),
-            get("peak_rss"),
-            get("cpu"),
-            row.id,
-            row.epoch,
-        )
-        self.run("finish_job", bind)
+        self.run("finish_job", _finish_bind(row, state, left))
         self._moved(row.id)
+
+    def finish_many(self, ends: Sequence[tuple[JobRow, lc.State, dict[str, Any]]]) -> None:
+        """Do the same for many jobs that were read in this very transaction, and end their attempts."""
+        before = self.db.total_changes()
+        self.run_many("finish_job", (_finish_bind(*end) for end in ends))
+        if self.db.total_changes() - before != len(ends):
+            raise Stale(ends[0][0].id)
+        self.run_many("end_attempt", (_attempt_bind(row, left) for row, _, left in ends))
 
     def _moved(self, job: int) -> None:
         if self.db.changes() != 1:
             raise Stale(job)
+
+    def claim_many(
+        self, rows: Sequence[ReadyRow], state: str, now: int, owner: tuple[str, str, str], worker: int, seq: int
+    ) -> None:
+        """Take queued jobs for a worker's batch, numbered from ``seq`` on, none of them keyed.
+
+        The rows were read in this very transaction, so that nobody else can have them.
+        """
+        host, agent, boot = owner
+        self.run_many("claim_job", ((state, row.attempt + 1, None, row.id, row.epoch) for row in rows))
+        self.run_many(
+            "insert_attempt",
+            (
+                (row.id, row.attempt + 1, "assigned", host, agent, row.epoch + 1, boot, worker, seq + i, now)
+                for i, row in enumerate(rows)
+            ),
+        )
 
     def claim(
         self,
