@@ -518,7 +518,7 @@ def test_every_verb_and_option_of_the_readme_exists() -> None:
     found = list(commands_in_readme())
     assert len(found) > 15
     for line in found:
-        words = shlex.split(line.split(";")[0] if "; echo" in line else line, comments=True)
+        words = shlex.split(re.sub(r"; echo [^']*$", "", line), comments=True)
         if words[0] == "vigie" and words != ["vigie"]:
             parse(words[1:])
 
