@@ -1,0 +1,190 @@
+"""What a hostile reviewer found: each test is the smallest way to a defect that there was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import apsw
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+import vigie
+import work
+from conftest import HomeUnderTest, until
+from vigie.client import Client
+from vigie.errors import NotFound, UsageError
+from vigie.session import session
+
+pytestmark = pytest.mark.slow
+
+COMMAND = {
+    "task": {"kind": "command", "argv": ["true"], "label": "true"},
+    "context": {"cwd": "/", "env": {}, "umask": 18, "python": None, "path": []},
+    "job": {},
+}
+
+
+def kill(home: HomeUnderTest, *kinds: str) -> None:
+    """Kill every process of the kinds, in this order, and wait until they are gone."""
+    for kind in kinds:
+        victims = home.processes(kind)
+        assert victims, f"no {kind} to kill"
+        for process in victims:
+            os.kill(process.pid, signal.SIGKILL)
+        until(partial(_gone, home, {process.pid for process in victims}))
+
+
+def _gone(home: HomeUnderTest, pids: set[int]) -> bool:
+    return not pids & {process.pid for process in home.processes()}
+
+
+def connect() -> None:
+    client = Client(session().home)
+    client.call("status")
+    client.close()
+
+
+# One request must not harm another ---------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_request_for_no_jobs_is_refused(home: HomeUnderTest, count: int) -> None:
+    with pytest.raises(UsageError):
+        session().client.call("submit", **COMMAND, count=count)
+
+
+def test_who_waits_for_the_result_of_a_removed_job_hears_of_it(home: HomeUnderTest) -> None:
+    client = session().client
+    client.call("queue_pause", name="default")
+    job = vigie.start(["true"])
+    other = vigie.start(["true"])
+    heard: list[BaseException] = []
+
+    def wait() -> None:
+        with pytest.raises(NotFound) as caught:
+            job.result(30)
+        heard.append(caught.value)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    # The waiter's request is read before this one: both go over the same connection.
+    until(lambda: len(client._connection._pending) == 1)  # type: ignore[union-attr]
+    other.remove(force=True)
+    job.remove(force=True)
+    waiter.join(30)
+    assert len(heard) == 1
+
+
+# Evidence, and what follows from it ---------------------------------------------
+
+
+def test_a_worker_killed_before_it_is_ready_costs_no_job(home: HomeUnderTest, tmp_path: Path) -> None:
+    """It began nothing: the job goes to another worker."""
+    born = tmp_path / "born"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal\n"
+        f"if not os.path.exists({str(born)!r}):\n"
+        f"    open({str(born)!r}, 'x').close()\n"
+        "    signal.pause()\n"
+    )
+    job = vigie.task(work.double).options(env={"PYTHONPATH": str(tmp_path)}).start(4)
+    until(born.exists)
+    kill(home, "worker")
+    assert job.result(30) == 8
+
+
+def test_a_worker_that_cannot_live_is_not_tried_for_ever(home: HomeUnderTest, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    job = vigie.task(work.double).options(env={"PYTHONPATH": str(tmp_path)}).start(4)
+    assert (job.wait(30).state, job.reason) == ("failed", "spawn")
+
+
+def test_work_goes_on_when_the_keepers_journal_is_gone(home: HomeUnderTest, tmp_path: Path) -> None:
+    """A new keeper knows nothing of what lives; pids in the store and marks in /proc tell."""
+    begun, end = tmp_path / "begun", tmp_path / "end"
+    function = vigie.start(work.begin_then_wait, str(begun), str(end))
+    command = vigie.start(["/bin/sh", "-c", f"echo x >> {tmp_path}/ran; while [ ! -e {end} ]; do sleep 0.02; done"])
+    until(lambda: begun.exists() and command.info()["pid"] is not None)
+    kill(home, "agent", "keeper")
+    Path(home.keeper_journal).unlink()
+    connect()
+    assert {function.state, command.state} == {"running"}
+    end.touch()
+    assert function.result(30) == "ended"
+    assert command.wait(30).state in ("completed", "lost")
+    assert (tmp_path / "ran").read_text() == "x\n"
+
+
+def test_what_left_an_output_file_is_not_started_again(home: HomeUnderTest, tmp_path: Path) -> None:
+    """It began and ended, and neither a commit nor a journal tells of it."""
+    job = vigie.start(["/bin/sh", "-c", f"echo x | tee -a {tmp_path}/ran"])
+    job.wait(30)
+    kill(home, "agent", "keeper")
+    Path(home.keeper_journal).unlink()
+    with apsw.Connection(home.db) as db:
+        db.execute("UPDATE jobs SET state = 'running', finished = NULL, exit_code = NULL")
+        db.execute("UPDATE attempts SET state = 'assigned', pid = NULL, start_ticks = NULL, started = NULL")
+    connect()
+    assert job.wait(30).state == "lost"
+    assert (tmp_path / "ran").read_text() == "x\n"
+
+
+def test_what_never_began_and_was_told_to_stop_is_not_started(home: HomeUnderTest, tmp_path: Path) -> None:
+    job = vigie.start(["/bin/sh", "-c", f"echo x > {tmp_path}/ran"], delay=3600)
+    kill(home, "agent", "keeper")
+    with apsw.Connection(home.db) as db:
+        db.execute("UPDATE jobs SET state = 'running', ending = 'stop', blocked_by = NULL, due = NULL, attempt = 1")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        db.execute(
+            "INSERT INTO attempts (job, n, state, host, agent, epoch, boot, created)"
+            " VALUES (1, 1, 'assigned', 'h', 'a', 1, ?, 1)",
+            (boot,),
+        )
+    connect()
+    assert job.wait(30).state == "stopped"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_after_a_power_cut_a_page_is_no_proof_that_a_job_never_began(home: HomeUnderTest, tmp_path: Path) -> None:
+    """What stands in it need not have reached the disk: a batch of another boot is lost, not run again."""
+    begun = tmp_path / "begun"
+    home.leftovers_expected = True
+    job = vigie.start(work.begin_then_wait, str(begun), str(tmp_path / "never"))
+    until(begun.exists)
+    kill(home, "agent", "keeper", "worker")
+    for page in Path(home.workers).glob("*/page"):
+        with open(page, "r+b") as file:
+            file.seek(16)
+            file.write(bytes(16))  # started and ended as they were before
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    journal = Path(home.keeper_journal)
+    journal.write_text(journal.read_text().replace(boot, "earlier"))
+    with apsw.Connection(home.db) as db:
+        db.execute("UPDATE attempts SET boot = 'earlier'")
+        db.execute("UPDATE workers SET boot = 'earlier'")
+    begun.unlink()
+    connect()
+    assert job.wait(30).state == "lost"
+    assert not begun.exists()
+
+
+def test_what_was_taken_back_uses_up_no_retry(home: HomeUnderTest, tmp_path: Path) -> None:
+    """Withdrawn with its worker, the job has its one retry still."""
+    born, counter = tmp_path / "born", tmp_path / "counter"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal\n"
+        f"if not os.path.exists({str(born)!r}):\n"
+        f"    open({str(born)!r}, 'x').close()\n"
+        "    signal.pause()\n"
+    )
+    task = vigie.task(work.flaky).options(env={"PYTHONPATH": str(tmp_path)}, retries=1, backoff=0.01)
+    job = task.start(str(counter), 2)
+    until(born.exists)
+    kill(home, "worker")
+    assert job.result(30) == 2
