@@ -43,6 +43,7 @@ def test_no_control_passes_but_line_ends_tabs_and_a_rewritten_line(pieces):
 
 
 @given(st.lists(NASTY | st.binary(max_size=8), max_size=12))
+@example([b"\r", b"\r\n"])
 def test_how_the_bytes_are_cut_makes_no_difference(pieces):
     whole = b"".join(pieces)
     alone = [whole[i : i + 1] for i in range(len(whole))]

@@ -75,7 +75,7 @@ class Sanitizer:
         # Whether a line end follows is known only with the next piece.
         self._return = text.endswith("\r") and not final
         if self._return:
-            text = text[:-1]
+            text = text.rstrip("\r")
         text = text.translate(_STREAMED)
         if "\r" not in text:
             return text
