@@ -125,7 +125,7 @@ def test_the_back_off_doubles_within_its_bounds(tries: int, chance: float) -> No
 @given(seed=st.integers(0, 2**32), retries=st.integers(0, 3))
 def test_a_life_ends_and_uses_no_more_attempts_than_allowed(seed: int, retries: int) -> None:
     """Any order of ends leads to rest after at most retries + 1 attempts."""
-    chance = random.Random(seed)  # noqa: S311 - a test's choice
+    chance = random.Random(seed)
     state: lc.State = lc.Queued()
     policy = Policy(retries=retries)
     attempts = 0

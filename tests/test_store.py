@@ -197,7 +197,7 @@ def test_removing_a_job_removes_all_of_it(store: Store) -> None:
     store.run("remove_job", (job,))
     store.commit()
     for table in ("tags", "job_keys", "cursors", "attempts"):
-        assert store.db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] == 0  # noqa: S608
+        assert store.db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] == 0
 
 
 def test_a_reader_sees_only_what_was_committed(store: Store, other: Store) -> None:

@@ -210,7 +210,7 @@ class Dispatch:
         return self.batch_size(next(reversed(worker.holding.values()))[2])
 
     def _ready(self, queue: str, only_now: bool, page: int) -> list[ReadyRow]:
-        if only_now and not self.core.store.one("now_waiting", (queue,))[0]:  # type: ignore[index]
+        if only_now and not self.core.store.row("now_waiting", (queue,))[0]:
             return []
         return self.core.store.ready(queue, page, only_now=only_now, keyed=queue in self.core.keyed)
 
@@ -346,7 +346,7 @@ class Dispatch:
 
     def _starting(self, context: int) -> tuple[bytes, bytes, bytes | None]:
         """Give what makes workers differ: interpreter, variables that count at its start, import path."""
-        _, env, _, python, path = self.core.store.one("context", (context,))  # type: ignore[misc]
+        _, env, _, python, path = self.core.store.row("context", (context,))
         items = [item for item in (env or b"").split(b"\0") if item.startswith(AT_START)]
         return python or b"", b"".join(item + b"\0" for item in items), path
 

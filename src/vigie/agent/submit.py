@@ -180,7 +180,7 @@ class _Jobs:
     def _begin_state(self, needs: Needs) -> tuple[str, str | None, tuple[int, str] | None]:
         open_needs = False
         for needed, (mode, _) in needs.items():
-            state, finished = self.core.store.one("states", (needed,))  # type: ignore[misc]
+            state, finished = self.core.store.row("states", (needed,))
             if finished is None:
                 open_needs = True
             elif mode != "any" and state != "completed":

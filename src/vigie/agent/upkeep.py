@@ -126,10 +126,12 @@ class Upkeep:
     def _shrink(self, total: int, sizes: dict[int, int]) -> None:
         agent = self.agent
         store = agent.store
-        states = {job: store.one("states", (job,)) for job in sizes}
-        ended = [job for job, row in states.items() if row is not None and row[1] is not None]
-        ended.sort(key=lambda job: (states[job][0] in ("failed", "lost"), job))  # type: ignore[index]
-        for job in ended:
+        ended: list[tuple[bool, int]] = []
+        for job in sizes:
+            state, finished = store.one("states", (job,)) or (None, None)
+            if finished is not None:
+                ended.append((state in ("failed", "lost"), job))
+        for _, job in sorted(ended):
             if total <= OUTPUT:
                 return
             agent.core.log("output-removed", job, who=Who(program="retention"), detail={"bytes": sizes[job]})

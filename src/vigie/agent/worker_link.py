@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,12 +41,19 @@ class WorkerLink:
         self.directory = home.worker_dir(worker)
         self.peer: Any = None
         self._told: set[tuple[str, int]] = set()
-        path = os.path.join(self.directory, "page")
-        if os.path.exists(path):
-            self.page: workfiles.Page | None = workfiles.Page.open(path)
-        else:
+        #: Its page is no page any more: nobody knows what it began.
+        self.damaged = False
+        self.page: workfiles.Page | None = self._open_page(os.path.join(self.directory, "page"))
+
+    def _open_page(self, path: str) -> workfiles.Page | None:
+        if not os.path.exists(path):
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
-            self.page = workfiles.Page.create(path)
+            return workfiles.Page.create(path)
+        try:
+            return workfiles.Page.open(path)
+        except workfiles.PageError:
+            self.damaged = True
+            return None
 
     def attached(self, peer: Any) -> None:
         """The worker connected: it knows no task and no context yet."""
@@ -102,13 +110,13 @@ class WorkerLink:
     def _tell(self, out: list[bytes], task: int, context: int) -> None:
         if ("context", context) not in self._told:
             self._told.add(("context", context))
-            cwd, env, umask, _, path = self.store.one("context", (context,))  # type: ignore[misc]
+            cwd, env, umask, _, path = self.store.row("context", (context,))
             pairs = dict(item.partition("=")[::2] for item in split_items(env))
             told = {"op": "context", "context": context, "cwd": os.fsdecode(cwd), "env": pairs, "umask": umask}
             out.append(frames.encode({**told, "path": split_items(path)}))
         if ("task", task) not in self._told:
             self._told.add(("task", task))
-            function, code = self.store.one("task_code", (task,))  # type: ignore[misc]
+            function, code = self.store.row("task_code", (task,))
             told = {"op": "task", "task": task, "function": function, "pickled": code is not None}
             out.append(frames.encode(told, [] if code is None else [code]))
 
@@ -124,10 +132,9 @@ class WorkerLink:
         return self.page is None or self.page.take_back(seq)
 
     def hold_still(self) -> None:
-        """Let it begin nothing more of what it holds."""
-        # A job may begin between the look and the taking; then the next is tried.
-        while self.page is not None and not self.page.take_back(self.page.started + 1):
-            continue
+        """Let it begin nothing more until it has said hello and was given jobs anew."""
+        if self.page is not None:
+            self.page.withhold()
 
     def started(self) -> int:
         """Give the highest sequence number that it began."""
@@ -144,12 +151,11 @@ class WorkerLink:
     def autopsy(self, said: dict[str, Any]) -> WorkerEnd:
         """Say what is known of a worker that is gone; ``said`` is the keeper's word of it."""
         return WorkerEnd(
-            self.started(),
+            sys.maxsize if self.damaged else self.started(),
             self.outcomes(),
             pid=said.get("pid"),
             exit_code=said.get("exit_code"),
             signal=said.get("signal"),
-            error=said.get("message"),
             records=b"" if self.page is None else self.page.records(),
             said=self._tail(),
         )

@@ -313,6 +313,19 @@ class Store:
         row: Row | None = self.run(name, bind).fetchone()
         return row
 
+    def row(self, name: str, bind: Sequence[Any] = ()) -> Row:
+        """Give the row of a named query that has one.
+
+        Raises
+        ------
+        LookupError
+            When it has none after all.
+        """
+        row = self.one(name, bind)
+        if row is None:
+            raise LookupError(f"{name}{tuple(bind)!r} has no row")
+        return row
+
     def begin(self) -> None:
         """Begin the one writing transaction."""
         self.db.execute("BEGIN IMMEDIATE")
@@ -529,7 +542,7 @@ class Store:
         ``owner`` is (host, agent, boot). False when somebody else has it or a key
         of it is not free; then nothing is changed.
         """
-        if keyed and not self.one("keys_free", (job,))[0]:  # type: ignore[index]
+        if keyed and not self.row("keys_free", (job,))[0]:
             return False
         self.run("claim_job", (state, attempt, None if state == "assigned" else now, job, epoch))
         if self.db.changes() != 1:
