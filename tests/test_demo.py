@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pty
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +23,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import docs_session
-from conftest import Process, processes_of
 from vigie.cli import main
 from vigie.demo import place, stage, work
 from vigie.demo.load import Count
 from vigie.demo.place import Place
-from vigie.errors import UsageError
+from vigie.errors import UsageError, VigieError
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -97,14 +98,31 @@ def test_only_plain_files_are_copied(tmp_path: Path) -> None:
     assert work.files_of(str(target)) == [str(target / "sub" / "a")]
 
 
-def test_what_may_not_be_read_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOENT, errno.EIO])
+def test_what_cannot_be_read_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    fail_to_copy(tmp_path, monkeypatch, number)
+    assert place.copy(str(tmp_path / "source"), str(tmp_path / "target")) == (1, 4)
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_to_copy(tmp_path, monkeypatch, errno.ENOSPC)
+    with pytest.raises(VigieError, match="no room for a copy"):
+        place.copy(str(tmp_path / "source"), str(tmp_path / "target"))
+
+
+def fail_to_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the copy of one of two files fail, as a disk or a permission would have it (root may read all)."""
     (tmp_path / "source").mkdir()
-    for name in ("open", "secret"):
+    for name in ("good", "secret"):
         (tmp_path / "source" / name).write_text(name)
-    (tmp_path / "source" / "secret").chmod(0)
-    if os.access(tmp_path / "source" / "secret", os.R_OK):
-        pytest.skip("root may read everything: run as an ordinary user")
-    assert place.copy(str(tmp_path / "source"), str(tmp_path / "target"))[0] == 1
+    real = shutil.copyfile
+
+    def copyfile(path: str, where: str) -> None:
+        if path.endswith("secret"):
+            raise OSError(number, os.strerror(number), path)
+        real(path, where)
+
+    monkeypatch.setattr(place.shutil, "copyfile", copyfile)
 
 
 def test_a_copy_does_not_copy_itself(tmp_path: Path) -> None:
@@ -246,13 +264,17 @@ class Demo:
         found = list(self.temporary.iterdir())
         return str(found[0] / "home") if found else None
 
-    def left(self) -> list[Process]:
-        """What runs, has this directory for its own, or names it."""
-        return [found for found in processes_of(self.temporary) if found.pid not in [p.pid for p in self.started]] + [
-            found
-            for found in processes_of("/nowhere-at-all")
-            if any(str(self.temporary) in word for word in found.argv)
-        ]
+    def left(self) -> list[str]:
+        """Give the living processes that have this directory in their words or their environment."""
+        sought = os.fsencode(self.temporary)
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes()
+                # Of a zombie there are neither.
+                if sought in words + Path(f"/proc/{pid}/environ").read_bytes():
+                    found.append(f"{pid} {words!r}")
+        return found
 
     def assert_clean(self) -> None:
         assert list(self.temporary.iterdir()) == []
