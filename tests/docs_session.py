@@ -30,6 +30,7 @@ import termios
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 #: Seconds for one command; none takes anywhere near.
 PATIENCE = 60.0
@@ -202,8 +203,11 @@ class Session:
         self._python: subprocess.Popen[str] | None = None
         self._ending = ending
         self._their_end = theirs
+        if len(os.sched_getaffinity(0)) < 2:
+            # The documents' jobs go side by side in twos.
+            self.type("vigie queue set default --slots 2")
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -112,9 +112,10 @@ def _arguments(parser: argparse.ArgumentParser) -> list[str]:
 
 def _row(action: argparse.Action) -> str:
     value = "" if action.option_strings and action.nargs == 0 else f" {_value(action)}"
-    flags = ", ".join(action.option_strings) + value
-    text = (action.help or "").replace("|", "\\|")
-    return f"| `{flags.strip()}` | {text} |".replace("`" + flags.strip() + "`", f"`{flags.strip()}`".replace("|", "\\|"))
+    flags = (", ".join(action.option_strings) + value).strip()
+    # A table's cells end at a bar.
+    shown, text = (part.replace("|", "\\|") for part in (flags, action.help or ""))
+    return f"| `{shown}` | {text} |"
 
 
 def _sentence(text: str) -> str:

@@ -98,8 +98,8 @@ def _errors() -> str:
     rows = ["## Errors", "| error | is a | exit code | |", "|---|---|---|---|"]
     table = rows[1:]
     for name in errors.__all__:
-        cls = getattr(errors, name)
-        if not inspect.isclass(cls):
+        cls: Any = getattr(errors, name)
+        if not _is_error(cls):
             continue
         bases = ", ".join(f"`{base.__name__}`" for base in cls.__bases__)
         where = f"`vigie.{name}`" if name in vigie.__all__ else f"`vigie.errors.{name}`"

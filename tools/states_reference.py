@@ -8,6 +8,8 @@ import generated
 
 from vigie import lifecycle as lc
 
+#: Nothing changes.
+NOTHING = "\N{EN DASH}"
 #: Column → the states in it, which must agree.
 STATES: dict[str, list[lc.State]] = {
     "blocked (dependency)": [lc.Blocked("dependency")],
@@ -66,7 +68,7 @@ def _outcome(state: lc.State, event: lc.Event, policy: lc.Policy) -> str:
         after, effects = lc.step(state, event, policy)
     except lc.Refusal as refusal:
         return "" if str(refusal) == "cannot happen here" else f"refused: {refusal}"
-    return "–" if after == state and not effects else _name(after)
+    return NOTHING if after == state and not effects else _name(after)
 
 
 def _name(state: lc.State) -> str:
