@@ -27,7 +27,7 @@ def runs(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [path for path in DOCS if runs(path)], ids=name_of)
+@pytest.mark.parametrize("path", [path for path in [*DOCS, *TEXTS] if path.exists() and runs(path)], ids=name_of)
 def test_a_document_shows_what_happens(path, home):
     text = path.read_text(encoding="utf-8")
     with docs_session.Session(home.user, home.root) as session:
