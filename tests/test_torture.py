@@ -188,3 +188,57 @@ def test_what_was_taken_back_uses_up_no_retry(home: HomeUnderTest, tmp_path: Pat
     until(born.exists)
     kill(home, "worker")
     assert job.result(30) == 2
+
+
+# Files that cannot be written, or say nothing ------------------------------------
+
+
+def test_a_worker_whose_files_cannot_be_made_fails_its_job_and_no_other(home: HomeUnderTest) -> None:
+    connect()
+    Path(home.worker_dir(1)).write_text("in the way")
+    first = vigie.start(work.double, 1)
+    assert (first.wait(30).state, first.reason) == ("failed", "spawn")
+    assert vigie.start(work.double, 2).result(30) == 4
+
+
+def test_a_report_that_needs_a_file_it_cannot_have_holds_up_no_other(home: HomeUnderTest, tmp_path: Path) -> None:
+    """An attempt's records have no place: its job goes on when there is one, all others meanwhile."""
+    connect()
+    place = Path(home.job_dir(1))
+    place.parent.mkdir()
+    place.write_text("in the way")
+    job = vigie.task(work.speak_and_fail_once).options(retries=1, backoff=0.01).start(str(tmp_path / "tried"))
+    until(lambda: "could not be written" in Path(home.agent_log).read_text())
+    assert vigie.start(["true"]).result(30) == 0
+    assert job.state == "running"
+    place.unlink()
+    assert job.result(30) == "second"
+
+
+def test_a_damaged_page_costs_the_job_and_not_the_agent(home: HomeUnderTest, tmp_path: Path) -> None:
+    """Nobody knows what its worker began: lost, never run again."""
+    begun, end = tmp_path / "begun", tmp_path / "end"
+    job = vigie.start(work.begin_then_wait, str(begun), str(end))
+    until(begun.exists)
+    kill(home, "agent", "worker")
+    (page,) = Path(home.workers).glob("*/page")
+    page.write_bytes(b"\xff" * 8192)
+    begun.unlink()
+    connect()
+    assert job.wait(30).state == "lost"
+    assert not begun.exists()
+    assert vigie.start(work.double, 2).result(30) == 4
+
+
+def test_a_living_worker_whose_page_is_damaged_is_let_go(home: HomeUnderTest, tmp_path: Path) -> None:
+    begun, end = tmp_path / "begun", tmp_path / "end"
+    job = vigie.start(work.begin_then_wait, str(begun), str(end))
+    until(begun.exists)
+    kill(home, "agent")
+    (page,) = Path(home.workers).glob("*/page")
+    with open(page, "r+b") as file:
+        file.write(b"\xff" * 8)
+    connect()
+    end.touch()
+    assert job.wait(30).state in ("completed", "lost")
+    assert vigie.start(work.double, 2).result(30) == 4

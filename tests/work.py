@@ -87,3 +87,12 @@ def big(size: int) -> bytes:
 
 def environment(*names: str) -> list[str | None]:
     return [os.environ.get(name) for name in names] + [os.getcwd()]
+
+
+def speak_and_fail_once(tried: str) -> str:
+    """Leave a record, and fail at the first try."""
+    print("spoken")
+    if os.path.exists(tried):
+        return "second"
+    Path(tried).touch()
+    raise RuntimeError("first")

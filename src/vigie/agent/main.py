@@ -103,6 +103,7 @@ class Agent:
         world.on_spawn = self.sampler.begin
         world.spare, world.recall = self.staff.spare, self.staff.recall
         world.on_deleted = self.sampler.forget
+        world.on_failed = lambda mark, said: self._keeper_said({"op": "failed", "mark": mark, **said})
         core.take_back = self.staff.take_back
         self.outcomes.began = self.timers.began
         self.dispatch.wake_at = self.timers.wake_at
@@ -127,8 +128,8 @@ class Agent:
         answer = submit(self.core, request, blobs, who)
         stdin = (request.get("job") or {}).get("stdin")
         if stdin is not None and not answer["existing"]:
-            # Before the acknowledgement: the input belongs to the job from here on.
-            self.world.stdin_of(answer["ids"][0], stdin)
+            # After the commit, which may fail, and before the acknowledgement.
+            self.core.after(self.world.stdin_of, answer["ids"][0], stdin)
         return answer
 
     def _resume(self, request: dict[str, Any], blobs: list[bytes], who: Who) -> dict[str, Any]:

@@ -41,8 +41,12 @@ class Recovery:
                 continue
             worker = agent.dispatch.workers[id_] = Worker(id_, digest, bool(fresh))
             link = agent.world.link(id_)
+            if link.damaged:
+                log.warning("the page of worker %d is damaged; it is let go", id_)
+                worker.leaving = True
+            limit = link.page.limit if link.page else 0
             link.hold_still()
-            worker.next_seq = max(link.started(), link.page.limit if link.page else 0) + 1
+            worker.next_seq = max(link.started(), limit) + 1
             if pid is not None and ticks is not None:
                 agent.watch.follow(agent.core.marks.worker(id_), pid, ticks)
         agent.dispatch.rebuild()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vigie import frames
 from vigie.agent.dispatch import Worker
+from vigie.agent.outcomes import WorkerEnd
 from vigie.agent.worker_link import WorkerLink
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ class Staff:
 
     def gone(self, worker: int, said: dict[str, Any]) -> None:
         """The keeper, or our own eyes, tell that a worker's process is gone."""
-        end = self.agent.world.link(worker).autopsy(said)
+        if said.get("message") is not None:
+            end = WorkerEnd(0, [], error=said["message"])  # it never ran: it has no files, and may not get any
+        else:
+            end = self.agent.world.link(worker).autopsy(said)
         known = self.agent.dispatch.workers.get(worker)
         if known is not None and known.outlived:
             # Its page may be older than its deeds: whatever it held may have begun.

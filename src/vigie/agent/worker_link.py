@@ -150,8 +150,11 @@ class WorkerLink:
 
     def autopsy(self, said: dict[str, Any]) -> WorkerEnd:
         """Say what is known of a worker that is gone; ``said`` is the keeper's word of it."""
+        if self.damaged:
+            # Any of its jobs may have begun, and it is not known which of them the end concerns.
+            return WorkerEnd(sys.maxsize, self.outcomes())
         return WorkerEnd(
-            sys.maxsize if self.damaged else self.started(),
+            self.started(),
             self.outcomes(),
             pid=said.get("pid"),
             exit_code=said.get("exit_code"),

@@ -7,11 +7,13 @@ tells what it began.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import vigie
 from vigie.agent.core import Core
@@ -34,6 +36,12 @@ log = logging.getLogger("vigie.agent")
 def pairs(env: bytes | None) -> dict[str, str]:
     """Give an environment from its stored items."""
     return dict(item.partition("=")[::2] for item in split_items(env))
+
+
+def _failure(what: str, error: OSError) -> dict[str, Any]:
+    number = error.errno or 0
+    name = errno.errorcode.get(number, str(number))
+    return {"errno": number, "error": name, "what": what, "message": f"cannot write a file for it: {error}"}
 
 
 class World:
@@ -60,6 +68,8 @@ class World:
         self.on_sent: Callable[[Sequence[tuple[int, int, int]]], None] = lambda jobs: None
         #: Called with (job, attempt) when a command went to the keeper.
         self.on_spawn: Callable[[int, int, int], None] = lambda job, attempt, most: None
+        #: Called with a mark and what the keeper would say of it when we could not even ask the keeper.
+        self.on_failed: Callable[[str, dict[str, Any]], None] = lambda mark, said: None
 
     # --- commands -------------------------------------------------------------
 
@@ -69,17 +79,23 @@ class World:
         if row is None:
             return
         argv, cwd, env, umask, stdin, _, most, _ = row
+        mark = self.core.marks.of(job, attempt)
+        try:
+            given = self.stdin_of(job, stdin)
+        except OSError as error:
+            self.on_failed(mark, _failure("stdin", error))
+            return
         file = self.home.job_file
         self.on_spawn(job, attempt, most)
         self.keeper.send(
             {
                 "op": "spawn",
-                "mark": self.core.marks.of(job, attempt),
+                "mark": mark,
                 "argv": split_items(argv),
                 "cwd": os.fsdecode(cwd),
                 "env": {**pairs(env), "VIGIE_JOB": str(job), "VIGIE_HOME": self.home.root},
                 "umask": umask,
-                "stdin": self.stdin_of(job, stdin),
+                "stdin": given,
                 "dir": self.home.job_dir(job),
                 "out": file(job, "out", attempt),
                 "err": file(job, "err", attempt),
@@ -107,7 +123,12 @@ class World:
 
     def spawn_worker(self, worker: int) -> None:
         """Have the keeper run a worker."""
-        link = self.link(worker)
+        mark = self.core.marks.worker(worker)
+        try:
+            link = self.link(worker)
+        except OSError as error:
+            self.on_failed(mark, _failure("out", error))
+            return
         row = self.core.store.one("worker", (worker,))
         if row is None or link.page is None:
             return
@@ -116,7 +137,7 @@ class World:
         self.keeper.send(
             {
                 "op": "spawn",
-                "mark": self.core.marks.worker(worker),
+                "mark": mark,
                 "argv": [python, WORKER, self.home.root, str(worker)],
                 "cwd": "/",
                 "env": {**plain_environment(), **pairs(row[1])},
