@@ -498,3 +498,24 @@ def _say_and_fail(counter: str) -> None:
     work.witness(counter, "x")
     print("try", Path(counter).read_text().count("x"))
     raise RuntimeError("again")
+
+
+def test_the_order_of_two_streams_is_known_at_the_end() -> None:
+    job = command("echo a; sleep 0.1; echo b >&2; sleep 0.1; echo c").wait(30)
+    assert [(record.stream, record.text) for record in job.logs()] == [
+        ("output", "a\n"),
+        ("error", "b\n"),
+        ("output", "c\n"),
+    ]
+
+
+def test_empty_files_of_an_attempt_that_is_retried_do_not_stay(home: HomeUnderTest) -> None:
+    job = command("echo x; exit 1", retries=1, backoff=0.01).wait(30)
+    assert sorted(os.listdir(home.job_dir(job.id))) == ["out", "out.2"]
+
+
+def test_stopping_a_chain_stops_all_of_it() -> None:
+    first = command("true", delay="1h")
+    second = command("true", after=first)
+    call("stop", ids=[first.id, second.id])
+    assert (first.state, second.state) == ("stopped", "stopped")

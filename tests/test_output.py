@@ -434,3 +434,18 @@ def test_follow_of_a_removed_job_ends(built, reader):
 
 def test_streams_are_known_words():
     assert set(LOUD) < set(STREAMS)
+
+
+def test_an_end_committed_while_the_follower_opens_is_seen(built):
+    """Else it would wait for ever: nothing is committed after it."""
+    job = built.job("running")
+
+    class Late(Reader):
+        def get(self, job):
+            row = super().get(job)
+            built.db.execute("UPDATE jobs SET state = 'completed', finished = 1 WHERE id = ?", (job,))
+            return row
+
+    with Late(built.home) as late, Output(late, built.home, job) as output:
+        output.refresh()
+        assert output.ended

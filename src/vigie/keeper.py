@@ -30,7 +30,7 @@ import time
 from vigie import pidfd, procs
 from vigie.config import Home
 from vigie.crash import point
-from vigie.keeper_journal import Journal
+from vigie.keeper_journal import Journal, whole
 from vigie.keeper_spawn import FileLimit, SpawnError, spawn
 from vigie.keeper_talk import Talk, log
 from vigie.procs import Identity
@@ -139,6 +139,10 @@ class Keeper:
     def _take_over(self, carried: dict[str, int]) -> None:
         """Decide about everything that the journal leaves open."""
         for mark, said in list(self.marks.items()):
+            if not whole(said):
+                log(f"{self.home.keeper_journal} is damaged where it speaks of {mark}")
+                # If it lives, its mark tells.
+                said = self.marks[mark] = {"k": "begin", "mark": mark, "since": 0}
             if said["k"] == "started":
                 identity = Identity(int(str(said["pid"])), int(str(said["ticks"])))
                 if not self._adopt(mark, identity, carried.get(mark)):
@@ -200,8 +204,15 @@ class Keeper:
             self._idle_since = time.monotonic()
         elif time.monotonic() - self._idle_since >= IDLE:
             self.ending = True
-        if not self.talk.agent:
+        if not self.talk.agent and self._at_home():
             self.talk.mend()
+
+    def _at_home(self) -> bool:
+        """Tell whether the lock that we hold is still the home's: else the socket is another keeper's."""
+        try:
+            return os.path.samestat(os.fstat(self.lock), os.stat(self.home.keeper_lock))
+        except OSError:
+            return False
 
     # -- children --------------------------------------------------------------
 

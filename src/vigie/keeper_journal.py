@@ -14,13 +14,22 @@ import json
 import os
 from collections.abc import Iterable
 
-__all__ = ["Journal", "State", "entry", "replay"]
+__all__ = ["Journal", "State", "entry", "replay", "whole"]
 
 #: One mark's newest entry: its kind in "k", the mark in "mark", and more.
 Entry = dict[str, object]
 
 #: How late a mark is in its life; an entry never takes it back.
 _ORDER = {"begin": 0, "started": 1, "failed": 2, "lost": 2, "ended": 3}
+#: What an entry, with those before it, must hold to be acted on: names of numbers, names of others.
+_BEGUN = ("pid", "ticks", "at", "mono")
+_HOLDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "begin": (("since",), ()),
+    "started": (_BEGUN, ()),
+    "ended": ((*_BEGUN, "ended_at", "ended_mono"), ("exit_code", "signal", "core", "known", "cpu", "peak_rss")),
+    "failed": (("errno",), ("error", "message", "what")),
+    "lost": ((), ()),
+}
 #: Rewriting pays when the file has this many lines, most of them dead.
 _MANY = 512
 
@@ -58,6 +67,16 @@ class State:
                 self.marks[mark] = {**before, **said}
 
 
+def whole(said: Entry) -> bool:
+    """Tell whether an entry has what those who act on it need; that of a damaged file may not.
+
+    >>> whole({"k": "started", "mark": "7.1", "pid": 9})
+    False
+    """
+    numbers, others = _HOLDS[str(said["k"])]
+    return all(isinstance(said.get(name), int) for name in numbers) and all(name in said for name in others)
+
+
 def entry(kind: str, **fields: object) -> bytes:
     """Encode one line.
 
@@ -82,7 +101,7 @@ def replay(data: bytes) -> State:
     end = data.rfind(b"\n") + 1
     for line in data[:end].splitlines():
         state.lines += 1
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             said = json.loads(line)
             if isinstance(said, dict):
                 state.apply(said)

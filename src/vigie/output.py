@@ -62,10 +62,11 @@ class Output:
         streams: Iterable[str] | None = None,
     ) -> None:
         self.job = job
-        self.row: Row = reader.get(job)
         self._reader = reader
         self._home = home
+        # Before the row: what is committed between the two is then read at the next look.
         self._version = reader.data_version()
+        self.row: Row = reader.get(job)
         self._streams = frozenset(STREAMS if streams is None else streams)
         self._live = False
         self._inline: tuple[tuple[int, int], bytes] = ((0, 0), b"")

@@ -56,7 +56,10 @@ class Hands(Protocol):
     def thaw(self, job: int, attempt: int) -> None:
         """Let the whole tree of an attempt go on."""
 
-    def finished(self, job: int, attempt: int) -> None:
+    def released(self, job: int, attempt: int) -> None:
+        """Let go of what was held for an attempt that is over: its alarm, its samples."""
+
+    def finished(self, job: int) -> None:
         """Tell whoever waits that a job has ended."""
 
     def keep_records(self, job: int, attempt: int, records: bytes) -> None:

@@ -27,7 +27,8 @@ class Control:
     def stop(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
         """Ask jobs to end; a job that has not begun is stopped at once."""
         grace = request.get("grace")
-        for job in self._known(request["ids"]):
+        # The newest first: what depends on another is stopped, and not failed by the other's stop.
+        for job in sorted(self._known(request["ids"]), reverse=True):
             row = self.core.store.job(job)
             if row is None or row.state in FINISHED:
                 continue

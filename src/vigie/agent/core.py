@@ -184,13 +184,14 @@ class Core:
 
     def _release(self, row: JobRow, new: lc.State) -> None:
         self.release(row.id, row.attempt)
+        self.after(self.hands.released, row.id, row.attempt)
         self.dirty.add(row.queue)
         if row.keyed:
             self.store.run("release_keys", (row.id,))
             self.dirty.update(name for (name,) in self.store.run("key_queues", (row.id,)).fetchall())
 
     def _finish(self, row: JobRow, new: lc.State) -> None:
-        self.after(self.hands.finished, row.id, row.attempt)
+        self.after(self.hands.finished, row.id)
         if row.id in self.needed:
             self.needed.discard(row.id)
             for job, mode in self.store.run("dependents", (row.id,)).fetchall():

@@ -17,6 +17,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import apsw
+
 from vigie import __version__, crash, pidfd, procs
 from vigie.agent.clock import SystemClock, owner
 from vigie.agent.control import Control
@@ -89,7 +91,8 @@ class Agent:
         self.keeper_children = 0
         self._upgraded: int | None = None
         self._stopping = asyncio.Event()
-        self._socket_inode = 0
+        self._socket_inode: int | None = 0
+        self._lock_inode = _inode(home.lock)
         self._server: asyncio.Server | None = None
         self._connect()
         self.writes: dict[str, Callable[[dict[str, Any], list[bytes], Who], Any]] = self._write_table()
@@ -98,7 +101,7 @@ class Agent:
         """Tie the duties together."""
         world, core = self.world, self.core
         world.core, world.keeper, world.trees = core, self.keeper, self.trees
-        world.on_finished = [self._job_ended]
+        world.on_released, world.on_finished = self._attempt_over, self._job_ended
         world.on_sent = self._sent
         world.on_spawn = self.sampler.begin
         world.spare, world.recall = self.staff.spare, self.staff.recall
@@ -164,17 +167,18 @@ class Agent:
     async def _listen(self) -> None:
         sock = bind_unix(self.home.socket)
         self._server = await self.loop.create_unix_server(lambda: Peer(self), sock=sock, backlog=512)
-        self._socket_inode = os.stat(self.home.socket).st_ino
+        self._socket_inode = _inode(self.home.socket)
 
     async def _guard_socket(self) -> None:
-        """Make the socket again if somebody deleted it."""
+        """Make the socket again if somebody deleted it; end if the home is not ours any more."""
         while True:
             await asyncio.sleep(2.0)
-            try:
-                there = os.stat(self.home.socket).st_ino == self._socket_inode
-            except OSError:
-                there = False
-            if not there and os.path.isdir(self.home.root):
+            if _inode(self.home.lock) != self._lock_inode:
+                # Another agent may be at work in a new home of this name.
+                log.error("%s was removed or replaced; this agent ends", self.home.lock)
+                self.stop()
+                return
+            if _inode(self.home.socket) != self._socket_inode:
                 log.warning("the socket file had gone; making it again")
                 if self._server is not None:
                     self._server.close()
@@ -193,14 +197,14 @@ class Agent:
             peer.transport.close()
         self.upkeep.stop()
         self.keeper.close()
-        self.sampler.close()
-        self.store.checkpoint()
-        self.store.close()
         try:
-            if os.stat(self.home.socket).st_ino == self._socket_inode:
-                os.unlink(self.home.socket)
-        except OSError:
-            return
+            self.sampler.close()
+            self.store.checkpoint()
+            self.store.close()
+        except apsw.Error as error:
+            log.warning("the store was not closed in order, which costs nothing but its log: %s", error)
+        if _inode(self.home.socket) == self._socket_inode:
+            os.unlink(self.home.socket)
 
     # --- the keeper's words ---------------------------------------------------
 
@@ -303,9 +307,11 @@ class Agent:
             if row is not None and row.timeout is not None:
                 self.writer.post(self.outcomes.sent, jobs)
 
-    def _job_ended(self, job: int, attempt: int) -> None:
+    def _attempt_over(self, job: int, attempt: int) -> None:
         self.timers.forget(job, attempt)
         self.sampler.end(job)
+
+    def _job_ended(self, job: int) -> None:
         self.waits.hear(job, ended=True)
 
     def _tree_ended(self, job: int) -> None:
@@ -370,6 +376,13 @@ class Agent:
 def _size(path: str) -> int | None:
     try:
         return os.stat(path).st_size
+    except OSError:
+        return None
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino
     except OSError:
         return None
 

@@ -107,6 +107,7 @@ class Outcomes:
             return
         bind = (said["pid"], said["start_ticks"], said["at"], said["mono"], job, attempt)
         self.core.store.run("attempt_started", bind)
+        self.core.store.run("job_started", (said["at"], job, attempt))
         if not said.get("replay"):
             self.core.log("started", job, detail={"attempt": attempt, "pid": said["pid"]}, at=said["at"])
         self.core.after(self.began, job, attempt, said["mono"])

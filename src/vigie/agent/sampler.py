@@ -67,11 +67,14 @@ class Sampler:
         self._arm()
 
     def end(self, job: int) -> None:
-        """Take the last sample of a job; empty files are not kept."""
+        """Take the last sample of an attempt; empty files are not kept."""
         output = self._outputs.pop(job, None)
         if output is None:
             return
         self._look(output)
+        if all(output.lengths):
+            # Whoever waits for the end reads the two streams in their order.
+            self.flush()
         for path, length in zip(output.paths, output.lengths, strict=True):
             if not length:
                 _remove_empty(path)

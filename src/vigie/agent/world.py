@@ -62,8 +62,10 @@ class World:
         self.core: Core
         self.keeper: KeeperLink
         self.trees: Trees
-        #: Who hears that a job ended (the server's waiters, the sampler, the timers).
-        self.on_finished: list[Callable[[int, int], None]] = []
+        #: Who hears that an attempt is over (the timers, the sampler) …
+        self.on_released: Callable[[int, int], None] = lambda job, attempt: None
+        #: … and that a job is (those who wait).
+        self.on_finished: Callable[[int], None] = lambda job: None
         #: Called with (worker, jobs) once jobs went out, to start their clocks.
         self.on_sent: Callable[[Sequence[tuple[int, int, int]]], None] = lambda jobs: None
         #: Called with (job, attempt) when a command went to the keeper.
@@ -232,10 +234,13 @@ class World:
 
     # --- ends -----------------------------------------------------------------
 
-    def finished(self, job: int, attempt: int) -> None:
+    def released(self, job: int, attempt: int) -> None:
+        """Let go of what was held for an attempt that is over."""
+        self.on_released(job, attempt)
+
+    def finished(self, job: int) -> None:
         """Tell whoever waits that a job has ended."""
-        for hear in self.on_finished:
-            hear(job, attempt)
+        self.on_finished(job)
 
     def keep_records(self, job: int, attempt: int, records: bytes) -> None:
         """Write an attempt's records to its file (before the commit: a repeat writes the same)."""

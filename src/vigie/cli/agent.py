@@ -191,7 +191,7 @@ def _restore(args: argparse.Namespace, out: Context) -> int:
     source = os.path.abspath(os.path.expanduser(args.file))
     facts = check(source)
     client = out.client()
-    _quiet(client, out, force=args.force)
+    _quiet(client, out, source, force=args.force)
     out.home.create()
     _end(client, out)
     with _Lock(out):
@@ -202,13 +202,13 @@ def _restore(args: argparse.Namespace, out: Context) -> int:
     if args.json:
         out.json({"restored": source, "replaced": kept, "jobs": facts["jobs"]})
         return 0
-    out.say(f"restored {source}: {facts['jobs']} jobs{_as_of(facts)}")
+    out.say(f"restored {source}: {facts['jobs']} job{'' if facts['jobs'] == 1 else 's'}{_as_of(facts)}")
     if kept is not None:
         out.say(f"the replaced store is {kept}\n  vigie agent restore {kept} brings it back")
     return 0
 
 
-def _quiet(client: Client, out: Context, *, force: bool) -> None:
+def _quiet(client: Client, out: Context, source: str, *, force: bool) -> None:
     """See that nothing runs that the restored store would not know; with ``force``, end it.
 
     Raises
@@ -230,7 +230,7 @@ def _quiet(client: Client, out: Context, *, force: bool) -> None:
         shown = ", ".join(map(str, busy[:10])) + (", …" if len(busy) > 10 else "")
         raise Refused(
             f"{len(busy)} job{'s run' if len(busy) > 1 else ' runs'} ({shown}), and the backup knows nothing of that",
-            f"wait for them, or vigie agent restore --force {out.home.backups}/… stops them first",
+            f"wait for them, or vigie agent restore --force {source} stops them first",
         )
     client.call("stop", ids=busy)
 

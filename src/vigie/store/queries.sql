@@ -135,6 +135,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 UPDATE attempts SET state = 'running', pid = ?, start_ticks = ?, started = ?, started_mono = ?
 WHERE job = ? AND n = ? AND state IN ('assigned', 'running');
 
+-- name: job_started
+-- When it really began, as the keeper saw it; until then the claim stands for it.
+UPDATE jobs SET started = ? WHERE id = ? AND attempt = ?;
+
 -- name: end_attempt
 -- The end of an attempt.
 UPDATE attempts SET state = ?, started = coalesce(?, started), finished = ?, exit_code = ?,
