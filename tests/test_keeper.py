@@ -250,12 +250,14 @@ def test_a_child_inherits_nothing_of_the_keeper(bench: Bench) -> None:
     bench.spawn(line, "1.1", SH, "-c", f"read x < {keepalive}")
     out = str(bench.home / "out")
     # -S and -E: nothing but what the keeper gave; Python itself ignores SIGPIPE and SIGXFSZ.
+    # 32 and 33 are the C library's own: under a make that spawns by posix_spawn all inherit them ignored.
     env = {"PATH": PATH, "A": "b=c\nd", "LC_CTYPE": "C.UTF-8"}
     bench.spawn(line, "2.1", sys.executable, "-ISc", _REPORT, cwd="/usr", env=env, umask=0o027, out=out)
     assert line.until("ended", "2.1")["exit_code"] == 0
     said = json.loads(Path(out).read_text())
     assert said.pop("fds") == [0, 1, 2]
-    assert int(said.pop("ignored"), 16) == 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)
+    ignored = int(said.pop("ignored"), 16) & ~(1 << 31 | 1 << 32)
+    assert ignored == 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)
     assert int(said.pop("blocked"), 16) == 0
     assert said == {
         "stdin": "/dev/null",
