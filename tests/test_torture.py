@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -242,3 +243,53 @@ def test_a_living_worker_whose_page_is_damaged_is_let_go(home: HomeUnderTest, tm
     end.touch()
     assert job.wait(30).state in ("completed", "lost")
     assert vigie.start(work.double, 2).result(30) == 4
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b'{"k":"started","mark":"x"}',
+        b'{"k":"started","mark":"x","pid":"one","ticks":null}',
+        b'{"k":"begin","mark":"x","since":"then"}',
+        b'{"k":"ended","mark":"x"}',
+        b'{"k":"failed","mark":"x"}',
+        b"[" * 100_000,
+        b"\xff\xfe\x00",
+    ],
+)
+def test_a_damaged_journal_of_the_keeper_stops_nobody(home: HomeUnderTest, entry: bytes) -> None:
+    assert vigie.start(["true"]).result(30) == 0
+    kill(home, "agent", "keeper")
+    with open(home.keeper_journal, "ab") as file:
+        file.write(entry + b"\n")
+    assert vigie.start(["true"]).result(30) == 0
+
+
+def test_a_damaged_entry_of_a_living_process_costs_it_nothing(home: HomeUnderTest, tmp_path: Path) -> None:
+    end = tmp_path / "end"
+    job = vigie.start(["/bin/sh", "-c", f"while [ ! -e {end} ]; do sleep 0.02; done; exit 7"])
+    until(lambda: job.info()["pid"] is not None)
+    kill(home, "agent", "keeper")
+    journal = Path(home.keeper_journal)
+    journal.write_text(journal.read_text().replace('"ticks":', '"tocks":'))
+    connect()
+    assert job.state == "running"
+    end.touch()
+    assert job.wait(30).exit_code == 7
+
+
+# The home taken away ---------------------------------------------------------------
+
+
+def test_an_agent_whose_home_was_deleted_ends_and_leaves_the_new_one_alone(home: HomeUnderTest, tmp_path: Path) -> None:
+    connect()
+    (old,) = home.processes("agent")
+    shutil.rmtree(home.root)
+    job = vigie.start(["/bin/sh", "-c", f"while [ ! -e {tmp_path}/end ]; do sleep 0.02; done"])
+    (new,) = {p.pid for p in home.processes("agent")} - {old.pid}
+    until(partial(_gone, home, {old.pid}))
+    client = Client(session().home)
+    assert client.call("status")["pid"] == new
+    client.close()
+    (tmp_path / "end").touch()
+    assert job.result(30) == 0

@@ -184,8 +184,9 @@ class Keeper:
             for key, events in self.selector.select(wait):
                 key.data(events)
             self._tend()
-        with contextlib.suppress(OSError):
-            os.unlink(self.home.keeper_socket)
+        if self._at_home():
+            with contextlib.suppress(OSError):
+                os.unlink(self.home.keeper_socket)
 
     def _blind(self) -> bool:
         return any(child.fd is None for child in self.adopted.values())
