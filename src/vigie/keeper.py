@@ -244,6 +244,7 @@ class Keeper:
                 why = f"cannot write {self.home.keeper_journal}: {error.strerror}"
                 raise SpawnError("fork", error.errno or errno.EIO, why) from None
             point("keeper-after-begin")
+            began = _now()  # what it needs to be spawned is part of its running time
             popen = spawn(request, self.limit)
         except SpawnError as error:
             failure = {"errno": error.errno, "error": error.error, "message": str(error), "what": error.what}
@@ -252,7 +253,7 @@ class Keeper:
             return
         point("keeper-after-spawn")
         ticks = procs.start_ticks(popen.pid) or 0
-        self._write("started", mark=mark, pid=popen.pid, ticks=ticks, **_now())
+        self._write("started", mark=mark, pid=popen.pid, ticks=ticks, **began)
         point("keeper-after-started")
         fd = self.limit.lift(pidfd.open_pid(popen.pid))
         self.own[popen.pid] = Child(mark, Identity(popen.pid, ticks), fd, popen)
