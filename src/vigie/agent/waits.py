@@ -9,7 +9,7 @@ from typing import Any
 
 from vigie.agent.trees import Trees
 from vigie.errors import NotFound
-from vigie.model import public_state
+from vigie.model import FINISHED, public_state
 from vigie.store.sqlite import Store
 
 __all__ = ["Waits"]
@@ -55,10 +55,11 @@ class Waits:
         wait = _Wait(peer, ids, answer)
         wait.any = any_one
         wait.results = results and len(ids) == 1
+        known = self.store.states_of(ids)
         for job in ids:
-            if self.store.one("states", (job,)) is None:
+            if job not in known:
                 raise NotFound(f"no job {job}", "vigie jobs --all")
-            if self._ended(job):
+            if known[job] in FINISHED:
                 wait.open.discard(job)
         if self._satisfied(wait):
             self._give(wait)
@@ -115,7 +116,8 @@ class Waits:
         if wait.trees:
             value: dict[str, Any] = {"jobs": [self._stopped(job) for job in wait.ids]}
         else:
-            states = {str(job): self._state(job) for job in wait.ids}
+            known = self.store.states_of(wait.ids)
+            states = {str(job): public_state(known[job]) if job in known else None for job in wait.ids}
             value = {"done": self._satisfied(wait), "states": states, "pending": sorted(wait.open)}
             if wait.results and not wait.open:
                 try:

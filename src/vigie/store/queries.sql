@@ -226,6 +226,10 @@ SELECT records FROM jobs WHERE id = ?;
 -- How a job stands.
 SELECT state, finished FROM jobs WHERE id = ?;
 
+-- name: states_of
+-- How many jobs stand (a JSON list of ids).
+SELECT id, state FROM jobs WHERE id IN (SELECT value FROM json_each(?));
+
 -- name: due_before
 -- Whose time has come.
 SELECT id FROM jobs WHERE state = 'blocked' AND blocked_by = 'time' AND due <= ? ORDER BY due, id LIMIT 500;

@@ -444,6 +444,10 @@ class Store:
         rows = self.run("jobs_of", (json_list(ids),))
         return {row[0]: JobRow._make(row + self.task_says(row[-1])) for row in rows.fetchall()}
 
+    def states_of(self, ids: Iterable[int]) -> dict[int, str]:
+        """Give the states of many jobs; those that do not exist are left out."""
+        return dict(self.run("states_of", (json_list(ids),)).fetchall())
+
     def task_says(self, task: int) -> Row:
         """Give kind, retries, backoff, backoff_max, jitter, on_lost, grace, timeout and fresh of a task."""
         known = self._says.get(task)
