@@ -26,13 +26,14 @@ from worker_harness import (
 
 
 def interpreters():
-    """Find other versions of Python that a project might use: on PATH, or kept by pyenv."""
+    """Give this version of Python and whichever others a project might use here: on PATH, or kept by pyenv."""
     kept = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     for minor in range(9, 15):
         found = shutil.which(f"python3.{minor}", path="/usr/local/bin:/usr/bin:/bin")
         found = found or next(map(str, kept.glob(f"3.{minor}.*/bin/python")), None)
-        skip = pytest.mark.skip(f"no python3.{minor}: uv python install 3.{minor}")
-        yield pytest.param(found, id=f"3.{minor}", marks=() if found else skip)
+        found = found or (sys.executable if minor == sys.version_info[1] else None)
+        if found:
+            yield pytest.param(found, id=f"3.{minor}")
 
 
 # --- calls and results --------------------------------------------------------
