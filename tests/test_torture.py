@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from functools import partial
@@ -293,3 +294,36 @@ def test_an_agent_whose_home_was_deleted_ends_and_leaves_the_new_one_alone(home:
     client.close()
     (tmp_path / "end").touch()
     assert job.result(30) == 0
+
+
+def test_an_agent_whose_lock_was_removed_leaves_the_home_to_the_next(home: HomeUnderTest) -> None:
+    connect()
+    (old,) = home.processes("agent")
+    os.unlink(home.lock)
+    new = subprocess.Popen([sys.executable, "-m", "vigie.agent", home.root], stderr=subprocess.PIPE)
+    home.started.append(new)
+    until(partial(_gone, home, {old.pid}))
+    until(lambda: os.path.exists(home.socket))
+    client = Client(session().home)
+    assert client.call("status")["pid"] == new.pid
+    client.close()
+    assert vigie.start(["true"]).result(30) == 0
+
+
+# Too little of something -------------------------------------------------------------
+
+
+def test_with_few_descriptors_some_jobs_fail_and_none_hangs(home: HomeUnderTest, tmp_path: Path) -> None:
+    end = tmp_path / "end"
+    line = f"ulimit -n 64; exec {sys.executable} -m vigie.agent {home.root}"
+    home.started.append(subprocess.Popen(["/bin/sh", "-c", line], stderr=subprocess.DEVNULL))
+    until(lambda: os.path.exists(home.socket))
+    session().client.call("queue_set", name="wide", slots=100)
+    waiting = ["/bin/sh", "-c", f"while [ ! -e {end} ]; do sleep 0.1; done"]
+    jobs = [vigie.start(waiting, queue="wide") for _ in range(70)]
+    until(lambda: any(job.done() for job in jobs), what="a job to find no descriptor")
+    end.touch()
+    for job in jobs:
+        job.wait(60)
+    assert {(job.state, job.reason) for job in jobs} == {("completed", None), ("failed", "spawn")}
+    assert vigie.start(["true"]).result(30) == 0

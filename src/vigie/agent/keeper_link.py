@@ -7,6 +7,7 @@ restart of the agent an older keeper is found alive and used as it is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import subprocess
@@ -19,6 +20,9 @@ from vigie.config import Home
 from vigie.sockets import connect_unix
 
 __all__ = ["KeeperLink", "plain_environment"]
+
+#: A connection that lasts for less than this (s) is not made anew at once.
+BRIEF = 0.2
 
 log = logging.getLogger("vigie.agent")
 
@@ -58,23 +62,30 @@ class KeeperLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._decoder = frames.Decoder()
         self._closing = False
+        self._met = -BRIEF
         self._task: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
         """Connect, starting a keeper if there is none; repeat until it answers."""
         loop = asyncio.get_running_loop()
+        if loop.time() - self._met < BRIEF:
+            # It hung up at once: another agent serves it, or it cannot bear what it hears.
+            await asyncio.sleep(BRIEF)
+        self._met = loop.time()
         pause = 0.002
         while not self._closing:
             try:
                 sock = connect_unix(self.home.keeper_socket, 5.0)
             except OSError:
-                self._start()
+                with contextlib.suppress(OSError):  # no descriptor or no disk left: the next try may have one
+                    self._start()
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, 0.1)
                 continue
             sock.setblocking(False)
             self._decoder = frames.Decoder()
             await loop.create_unix_connection(lambda: self, sock=sock)
+            self._met = loop.time()
             return
 
     def _start(self) -> None:

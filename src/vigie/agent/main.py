@@ -8,6 +8,7 @@ never mixes versions.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -166,16 +167,16 @@ class Agent:
 
     async def _listen(self) -> None:
         sock = bind_unix(self.home.socket)
-        self._server = await self.loop.create_unix_server(lambda: Peer(self), sock=sock, backlog=512)
+        # asyncio takes as many at a time as it is told, and logs each that it cannot take.
+        self._server = await self.loop.create_unix_server(lambda: Peer(self), sock=sock, backlog=8)
+        sock.listen(512)
         self._socket_inode = _inode(self.home.socket)
 
     async def _guard_socket(self) -> None:
         """Make the socket again if somebody deleted it; end if the home is not ours any more."""
         while True:
             await asyncio.sleep(2.0)
-            if _inode(self.home.lock) != self._lock_inode:
-                # Another agent may be at work in a new home of this name.
-                log.error("%s was removed or replaced; this agent ends", self.home.lock)
+            if not self._at_home():
                 self.stop()
                 return
             if _inode(self.home.socket) != self._socket_inode:
@@ -183,6 +184,13 @@ class Agent:
                 if self._server is not None:
                     self._server.close()
                 await self._listen()
+
+    def _at_home(self) -> bool:
+        """Tell whether the lock is still ours: if not, another agent may be at work in a new home of this name."""
+        if _inode(self.home.lock) == self._lock_inode:
+            return True
+        log.error("%s was removed or replaced; this agent ends", self.home.lock)
+        return False
 
     def stop(self) -> None:
         """End the agent; what runs goes on."""
@@ -212,6 +220,8 @@ class Agent:
         """The keeper died: its orphans are ours, and a new one will read its journal."""
         self.dispatch.open = False
         self.recovery.named.clear()
+        if not self._at_home():
+            self.stop()
 
     def _keeper_said(self, said: dict[str, Any]) -> None:
         op = said.get("op")
@@ -273,10 +283,18 @@ class Agent:
 
     def _decide_rest(self, talk: int) -> None:
         if talk == self.keeper.talks:  # else it died meanwhile, and its successor's replay decides
-            self.core.after(self.recovery.replayed)
+            self.core.after(self._decide, talk)
             for row in self.store.open_attempts():
                 self.core.after(self.recovery.resume_sampling, row)
                 self.core.after(self.recovery.rearm, row)
+
+    def _decide(self, talk: int) -> None:
+        try:
+            self.recovery.replayed()
+        except OSError as error:
+            # No descriptor is left to look at /proc, say; nothing is handed out before this is done.
+            log.warning("cannot look after what runs, and try again: %s", error)
+            self.loop.call_later(1.0, self.writer.post, self._decide_rest, talk)
 
     def follow_orphan(self, mark: str, identity: Identity, ended: Callable[[dict[str, Any]], None]) -> None:
         """Watch a process that no keeper knows, by our own pidfd, and tell its end as the keeper would."""
@@ -388,7 +406,11 @@ def _inode(path: str) -> int | None:
 
 
 def _log_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    log.error("in the loop: %s", context.get("message"), exc_info=context.get("exception"))
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        log.warning("in the loop: %s: %s", context.get("message"), error)
+    else:
+        log.error("in the loop: %s", context.get("message"), exc_info=error)
 
 
 def take_lock(home: Home) -> int:

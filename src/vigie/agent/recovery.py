@@ -49,6 +49,10 @@ class Recovery:
             worker.next_seq = max(link.started(), limit) + 1
             if pid is not None and ticks is not None:
                 agent.watch.follow(agent.core.marks.worker(id_), pid, ticks)
+        for row in agent.store.open_attempts():
+            if row.boot == agent.core.owner[2] and row.pid is not None and row.start_ticks is not None:
+                # It may end before a new keeper adopts it; who holds a pidfd is told how.
+                agent.watch.follow(agent.core.marks.of(row.job, row.n), row.pid, row.start_ticks)
         agent.dispatch.rebuild()
 
     def replayed(self) -> None:

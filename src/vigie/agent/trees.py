@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection
 
 from vigie import procs
@@ -10,6 +11,11 @@ from vigie.ports import Clock
 from vigie.procs import Identity, Tree, TreeStop
 
 __all__ = ["Trees"]
+
+log = logging.getLogger("vigie.agent")
+
+#: Seconds until a look at /proc that failed is tried again.
+AGAIN = 0.5
 
 Key = tuple[int, int]
 
@@ -60,7 +66,13 @@ class Trees:
             return
         stop = running[0]
         now = self.clock.mono()
-        status = stop.step(now)
+        try:
+            status = stop.step(now)
+        except OSError as error:
+            # Without a descriptor nobody can be looked for, and nobody may pass for gone.
+            log.warning("cannot look for the processes of job %d, and try again: %s", key[0], error)
+            self._stops[key] = (stop, self.loop.call_later(AGAIN, self._step, key))
+            return
         if status.done:
             del self._stops[key]
             if status.left:

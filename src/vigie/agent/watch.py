@@ -38,7 +38,11 @@ class Watch:
         """Open a pidfd of an attempt that began."""
         if mark not in self._known:
             identity = Identity(pid, start_ticks)
-            self._known[mark] = (identity, procs.open_pidfd(identity))
+            try:
+                fd = procs.open_pidfd(identity)
+            except OSError:  # no descriptor left to make sure by: the keeper knows it still
+                fd = None
+            self._known[mark] = (identity, fd)
 
     def identity(self, mark: str) -> Identity | None:
         """Give the main process of an attempt."""
