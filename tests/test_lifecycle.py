@@ -39,7 +39,7 @@ EVENTS = {
     lc.TimeoutPassed: [lc.TimeoutPassed()],
     lc.SuspendAsked: [lc.SuspendAsked()],
     lc.ResumeAsked: [lc.ResumeAsked()],
-    lc.RetryAsked: [lc.RetryAsked()],
+    lc.RetryAsked: [lc.RetryAsked(), lc.RetryAsked(blocked=True)],
 }
 #: For each state the states that an event may lead to, itself included: nothing else is legal.
 LEGAL = {
@@ -49,9 +49,9 @@ LEGAL = {
     lc.Running: {lc.Suspended, lc.Queued, lc.Blocked, lc.Completed, lc.Failed, lc.Stopped, lc.Lost},
     lc.Suspended: {lc.Running, lc.Queued, lc.Blocked, lc.Completed, lc.Failed, lc.Stopped, lc.Lost},
     lc.Completed: set(),
-    lc.Failed: {lc.Queued},
-    lc.Stopped: {lc.Queued},
-    lc.Lost: {lc.Queued},
+    lc.Failed: {lc.Queued, lc.Blocked},
+    lc.Stopped: {lc.Queued, lc.Blocked},
+    lc.Lost: {lc.Queued, lc.Blocked},
 }
 HOLDS = (lc.Assigned, lc.Running, lc.Suspended)
 POLICIES = [Policy(), Policy(retries=3), Policy(on_lost="rerun"), Policy(retries=1, jitter=0.0)]

@@ -327,3 +327,77 @@ def test_with_few_descriptors_some_jobs_fail_and_none_hangs(home: HomeUnderTest,
         job.wait(60)
     assert {(job.state, job.reason) for job in jobs} == {("completed", None), ("failed", "spawn")}
     assert vigie.start(["true"]).result(30) == 0
+
+
+# Promises to other jobs ----------------------------------------------------------------
+
+
+def test_a_retry_waits_for_what_the_job_needs(home: HomeUnderTest, tmp_path: Path) -> None:
+    first = vigie.start(work.begin_then_wait, str(tmp_path / "begun"), str(tmp_path / "end"))
+    second = vigie.start(work.environment, first)
+    second.stop()
+    second.retry()
+    assert second.state == "blocked"
+    (tmp_path / "end").touch()
+    assert second.result(30)[0] is None  # the variable "ended" is not set
+
+
+def test_a_retry_is_refused_while_what_the_job_needs_has_failed(home: HomeUnderTest, tmp_path: Path) -> None:
+    """Its argument would be the exception; once that one is mended, both run."""
+    mended = tmp_path / "mended"
+    line = f"import sys, os; sys.exit(0 if os.path.exists({str(mended)!r}) else 3)"
+    first = vigie.start([sys.executable, "-c", line])
+    second = vigie.start(["true"], after=[first])
+    assert second.wait(30).reason == "dependency"
+    with pytest.raises(vigie.VigieError, match=f"needs job {first.id}, which failed"):
+        second.retry()
+    mended.touch()
+    first.retry()
+    second.retry()
+    assert second.result(30) == 0
+
+
+def test_a_result_that_somebody_waits_for_is_kept(home: HomeUnderTest, tmp_path: Path) -> None:
+    first = vigie.start(work.double, 4)
+    first.wait(30)
+    gate = vigie.start(work.begin_then_wait, str(tmp_path / "begun"), str(tmp_path / "end"))
+    second = vigie.task(work.add).options(after=[gate]).start(first, 8)
+    with pytest.raises(vigie.VigieError, match=f"job {second.id} takes the result"):
+        first.remove()
+    assert session().client.call("prune", older_than=None)["removed"] == 0
+    (tmp_path / "end").touch()
+    assert second.result(30) == 16
+    first.remove()
+
+
+@pytest.mark.parametrize("function", [False, True])
+def test_a_resume_overtakes_no_suspend(home: HomeUnderTest, tmp_path: Path, function: bool) -> None:
+    """Both may come before the process is known: then they are done in their order."""
+    client = session().client
+    client.call("queue_set", name="wide", slots=40)
+    jobs = []
+    for i in range(20):
+        if function:
+            # Each of a kind of its own, so that its worker has still to start.
+            options = {"queue": "wide", "env": {"PYTHONHASHSEED": str(i)}}
+            job = vigie.task(work.double).options(**options).start(i)
+        else:
+            job = vigie.start(["true"], queue="wide")
+        client.call("suspend", ids=[job.id])
+        client.call("resume", ids=[job.id])
+        jobs.append(job)
+    for job in jobs:
+        assert job.wait(30).state == "completed"
+
+
+def test_what_is_suspended_stays_so_for_the_next_agent(home: HomeUnderTest, tmp_path: Path) -> None:
+    """The commit came before the signal, and the agent died between."""
+    job = vigie.start(["/bin/sh", "-c", "while :; do sleep 0.02; done"])
+    until(lambda: job.info()["pid"] is not None)
+    job.suspend()
+    stat = Path(f"/proc/{job.info()['pid']}/stat")
+    kill(home, "agent")
+    os.kill(job.info()["pid"], signal.SIGCONT)
+    connect()
+    until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+    assert job.stop(grace=0).state == "stopped"

@@ -43,6 +43,7 @@ EVENTS: list[tuple[str, lc.Event, lc.Policy]] = [
     ("suspend", lc.SuspendAsked(), ONCE),
     ("resume", lc.ResumeAsked(), ONCE),
     ("retry", lc.RetryAsked(), ONCE),
+    ("retry, what it needs has not ended", lc.RetryAsked(blocked=True), ONCE),
 ]
 
 

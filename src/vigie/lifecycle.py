@@ -179,7 +179,9 @@ class ResumeAsked:
 
 @dataclass(frozen=True, slots=True)
 class RetryAsked:
-    """Somebody wants it run once more."""
+    """Somebody wants it run once more; ``blocked``: what it needs has not ended."""
+
+    blocked: bool = False
 
 
 Event = (
@@ -348,7 +350,7 @@ def _thaw(state: Suspended, event: ResumeAsked, policy: Policy) -> Step:
 
 
 def _again(state: Failed | Stopped | Lost, event: RetryAsked, policy: Policy) -> Step:
-    return Queued(), (Effect.READY,)
+    return (Blocked("dependency"), NO_EFFECTS) if event.blocked else (Queued(), (Effect.READY,))
 
 
 def _ignore(state: State, event: Event, policy: Policy) -> Step:

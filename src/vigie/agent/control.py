@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vigie import lifecycle as lc
-from vigie.agent.core import Core, Who
+from vigie.agent.core import ENDS, Core, Who
 from vigie.agent.dispatch import Dispatch
 from vigie.errors import Conflict, NotFound, UsageError
 from vigie.model import FINISHED, public_state
@@ -47,7 +47,18 @@ class Control:
 
     def retry(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
         """Run ended jobs once more."""
-        return self._each(request["ids"], lambda row: lc.RetryAsked(), who)
+        return self._each(request["ids"], self._again, who)
+
+    def _again(self, row: Any) -> lc.RetryAsked:
+        """Give the event of a retry, which waits for what the job needs as the first start did."""
+        needs = self.core.store.run("needs_of", (row.id,)).fetchall()
+        for needed, mode, state in needs:
+            if state is None and mode == "result":
+                raise lc.Refusal(f"needs the result of job {needed}, which was removed")
+            if state in ("failed", "stopped", "lost") and mode != "any" and row.state in FINISHED:
+                raise lc.Refusal(f"needs job {needed}, which {ENDS[state]}: retry that one first")
+        self.core.needed.update(needed for needed, _, _ in needs)
+        return lc.RetryAsked(blocked=not self.core.dependencies_met(row.id))
 
     def _each(self, ids: Sequence[int], event: Callable[[Any], lc.Event], who: Who) -> dict[str, Any]:
         answer = []
@@ -96,6 +107,11 @@ class Control:
                 self.core.step(row, lc.StopAsked(), who=who)
             elif row.state not in FINISHED:
                 why = f"job {job} is {public_state(row.state)}; stop it first: vigie stop {job}"
+                refused.append({"id": job, "why": why})
+                continue
+            wanted = self.core.store.one("wanted_by", (job,))
+            if wanted is not None:
+                why = f"job {wanted[0]} takes the result of job {job} and has not run"
                 refused.append({"id": job, "why": why})
                 continue
             self.delete(job, who)

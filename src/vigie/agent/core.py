@@ -19,7 +19,7 @@ from vigie.model import public_state
 from vigie.ports import Clock, Hands
 from vigie.store.sqlite import JobRow, Store, state_name
 
-__all__ = ["Core", "Who"]
+__all__ = ["ENDS", "Core", "Who"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ class Core:
             return
         if mode != "any" and not isinstance(end, lc.Completed):
             how = type(end).__name__.lower()
-            self.step(row, lc.DependencyBroken(f"job {needs}, which it needs, {_ENDS[how]}"))
+            self.step(row, lc.DependencyBroken(f"job {needs}, which it needs, {ENDS[how]}"))
         elif self.dependencies_met(job):
             self.step(row, lc.Unblocked(self.ahead(row.due)))
 
@@ -237,7 +237,8 @@ class Core:
 
 
 _FINISHED = ("completed", "failed", "stopped", "lost", None)
-_ENDS = {"failed": "failed", "stopped": "was stopped", "lost": "was lost"}
+#: How a job that ended badly is spoken of.
+ENDS = {"failed": "failed", "stopped": "was stopped", "lost": "was lost"}
 _EFFECTS: dict[lc.Effect, Callable[[Core, JobRow, lc.State], None]] = {
     lc.Effect.READY: Core._ready,
     lc.Effect.ARM: Core._arm,

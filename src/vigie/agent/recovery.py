@@ -133,6 +133,10 @@ class Recovery:
         agent = self.agent
         if row.state == "running" and row.started_mono is not None:
             agent.timers.began(row.job, row.n, row.started_mono)
+        if row.job_state == "suspended":
+            agent.world.freeze(row.job, row.n)
+        elif row.suspended:
+            agent.world.thaw(row.job, row.n)
         if row.ending is not None:
             agent.world.terminate(row.job, row.n, 0 if row.kind == "function" else row.grace)
 

@@ -119,6 +119,7 @@ class World:
         """Tell the keeper that ends are committed."""
         for mark in marks:
             self.watch.forget(mark)
+            self._later.pop(mark, None)
         self.keeper.send({"op": "forget", "marks": list(marks)})
 
     # --- workers --------------------------------------------------------------
@@ -204,10 +205,7 @@ class World:
             return
         found = self.root(job, attempt)
         if found is None:
-            # Committed and not yet begun: the keeper's word "started" comes first.
-            self._later.setdefault(self.core.marks.of(job, attempt), []).append(
-                lambda: self.terminate(job, attempt, grace)
-            )
+            self._once_begun(job, attempt, self.terminate, grace)
             return
         self.spare(job, attempt)
         self.trees.terminate((job, attempt), found[0], found[1], grace)
@@ -216,7 +214,7 @@ class World:
         """Stop the whole tree of an attempt."""
         found = self.root(job, attempt)
         if found is None:
-            self._later.setdefault(self.core.marks.of(job, attempt), []).append(lambda: self.freeze(job, attempt))
+            self._once_begun(job, attempt, self.freeze)
             return
         self.spare(job, attempt)
         self.trees.freeze(*found)
@@ -224,11 +222,22 @@ class World:
     def thaw(self, job: int, attempt: int) -> None:
         """Let the whole tree of an attempt go on."""
         found = self.root(job, attempt)
-        if found is not None:
-            self.trees.thaw(*found)
+        if found is None:
+            # What waits to freeze it must not have the last word.
+            self._once_begun(job, attempt, self.thaw)
+            return
+        self.trees.thaw(*found)
+
+    def _once_begun(self, job: int, attempt: int, work: Callable[..., None], *args: int) -> None:
+        """Do something to an attempt that is committed and not begun, when the keeper says that it has."""
+        facts = self.core.store.one("attempt", (job, attempt))
+        if facts is not None:
+            marks = self.core.marks
+            mark = marks.of(job, attempt) if facts[1] is None else marks.worker(facts[1])
+            self._later.setdefault(mark, []).append(lambda: work(job, attempt, *args))
 
     def began(self, mark: str) -> None:
-        """Do what had to wait until an attempt's process was known."""
+        """Do what had to wait until a process was known."""
         for work in self._later.pop(mark, ()):
             work()
 

@@ -60,7 +60,7 @@ WHERE id = ? AND epoch = ?;
 
 -- name: reopen_job
 -- A retry by hand clears what the last life left.
-UPDATE jobs SET state = ?, reason = NULL, blocked_by = NULL, ending = NULL, exit_code = NULL,
+UPDATE jobs SET state = ?, blocked_by = ?, reason = NULL, ending = NULL, exit_code = NULL,
     signal = NULL, message = NULL, due = NULL, finished = NULL, duration = NULL, result = NULL,
     result_encoding = NULL, error = NULL, records = NULL, tries_from = attempt, epoch = epoch + 1
 WHERE id = ? AND epoch = ?;
@@ -213,6 +213,11 @@ FROM dependencies d JOIN jobs j ON j.id = d.needs WHERE d.job = ? AND d.mode = '
 -- Every job that an unfinished one waits for.
 SELECT DISTINCT d.needs FROM dependencies d JOIN jobs j ON j.id = d.job WHERE j.finished IS NULL;
 
+-- name: wanted_by
+-- An open job whose arguments take the result of this one.
+SELECT d.job FROM dependencies d JOIN jobs w ON w.id = d.job
+WHERE d.needs = ? AND d.mode = 'result' AND w.finished IS NULL LIMIT 1;
+
 -- name: result
 -- What a job gave back.
 SELECT state, reason, exit_code, signal, message, result, result_encoding, error, attempt
@@ -324,7 +329,10 @@ DELETE FROM events WHERE job = ? AND verb IN ('claimed', 'started');
 -- name: old_finished
 -- Finished jobs older than an instant, oldest ids first; failed and lost ones are kept longer.
 SELECT id FROM jobs WHERE id > ?1 AND finished < ?2
-  AND (finished < ?3 OR state NOT IN ('failed', 'lost')) ORDER BY id LIMIT ?4;
+  AND (finished < ?3 OR state NOT IN ('failed', 'lost'))
+  AND NOT EXISTS (SELECT 1 FROM dependencies d JOIN jobs w ON w.id = d.job
+    WHERE d.needs = jobs.id AND d.mode = 'result' AND w.finished IS NULL)
+ORDER BY id LIMIT ?4;
 
 -- name: orphan_contexts
 -- Contexts hold secrets: deleted with their last job.

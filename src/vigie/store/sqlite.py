@@ -491,7 +491,7 @@ class Store:
 
     def reopen(self, row: JobRow, state: lc.State) -> None:
         """Make an ended job wait again, its attempts counted anew."""
-        self.run("reopen_job", (columns(state)[0], row.id, row.epoch))
+        self.run("reopen_job", (columns(state)[0], columns(state)[2], row.id, row.epoch))
         self._moved(row.id)
 
     def finish(self, row: JobRow, state: lc.State, left: dict[str, Any]) -> None:
