@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import islice
 
 from vigie import selection, view
 from vigie.cli import shown
@@ -13,7 +14,7 @@ from vigie.terminal import Table, clean, paint, width
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from vigie.cli.context import Context
@@ -57,9 +58,9 @@ def run(args: argparse.Namespace, out: Context) -> int:
     writer = _Lines(out, as_json=args.json)
     last = reader.newest_event()
     count = 0
-    for row in _newest(reader, chosen, limit, before=last + 1):
-        writer.write(row)
-        count += 1
+    for page in _pages(_newest(reader, chosen, limit, before=last + 1)):
+        writer.write(page)
+        count += len(page)
     out.stdout.flush()
     if args.follow:
         _follow(reader, chosen, last, writer, out)
@@ -88,6 +89,12 @@ def _newest(
         after = page_rows[-1]["id"]
 
 
+def _pages(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    left = iter(rows)
+    while page := list(islice(left, _PAGE)):
+        yield page
+
+
 def _last(reader: Reader, chosen: selection.Filter, limit: int, before: int) -> int:
     """Give the id of the oldest of the newest ``limit`` events, 0 if there is none."""
     first = 0
@@ -108,8 +115,7 @@ def _follow(reader: Reader, chosen: selection.Filter, last: int, writer: _Lines,
         if found != version:
             version = found
             while page := reader.events(chosen, after=last, limit=_PAGE):
-                for row in page:
-                    writer.write(row)
+                writer.write(page)
                 last = page[-1]["id"]
             out.stdout.flush()
         time.sleep(_POLL)
@@ -126,12 +132,19 @@ class _Lines:
         self._room = width(out.stdout) if out.is_tty else None
         self._day = time.localtime().tm_yday
 
-    def write(self, row: dict[str, Any]) -> None:
-        """Write one event."""
+    def write(self, page: list[dict[str, Any]]) -> None:
+        """Write events; those of one page share their columns."""
         if self._json:
-            self._out.print(shown.dumps(view.event(row)))
+            for row in page:
+                self._out.print(shown.dumps(view.event(row)))
             return
-        cells = [
+        rows = [self._cells(row) for row in page]
+        for line in self._table.lines(rows, room=self._room, paint=paint(self._out), header=self._header):
+            self._out.print(line)
+        self._header = False
+
+    def _cells(self, row: dict[str, Any]) -> list[str | tuple[str, str | None]]:
+        return [
             self._time(row["at"]),
             str(row["job"]) if row["job"] is not None else (row["object"] or "-"),
             row["verb"],
@@ -139,9 +152,6 @@ class _Lines:
             row["program"] or ("-" if row["uid"] is None else f"uid {row['uid']}"),
             detail(row),
         ]
-        for line in self._table.lines([cells], room=self._room, paint=paint(self._out), header=self._header):
-            self._out.print(line)
-        self._header = False
 
     def _time(self, at: int) -> str:
         clock = time.localtime(at / 1e6)
