@@ -192,6 +192,15 @@ def test_show_has_all_but_secrets(built, vigie):
     assert vigie("show", str(job), str(needed)).returncode == 2
 
 
+def test_show_has_what_a_function_returned(built, vigie):
+    plain = built.job("completed", result=b'{"sum": [1, "caf\xc3\xa9"]}', result_encoding="json")
+    other = built.job("completed", result=b"\x80", result_encoding="pickle")
+    assert json.loads(vigie("show", str(plain), "--json", check=True).stdout)["result"] == {"sum": [1, "café"]}
+    assert '   result  {"sum": [1, "café"]}\n' in vigie("show", str(plain), check=True).stdout
+    assert json.loads(vigie("show", str(other), "--json", check=True).stdout)["result"] is None
+    assert f"vigie.get({other}).result()" in vigie("show", str(other), check=True).stdout
+
+
 @pytest.mark.slow
 def test_events_show_who_and_what(built, vigie):
     job = built.job(name="copy")
@@ -204,6 +213,8 @@ def test_events_show_who_and_what(built, vigie):
         f"{job} claimed queued → running - attempt 1",
         "queue:imports queue-set - uid 5 slots 3",
     ]
+    # Columns are as wide as their widest cell, in the first line too.
+    assert lines[0].index("vigie start") == lines[1].index("-  ", lines[1].index("→"))
     found = json.loads(vigie("events", "--json", check=True).stdout)
     assert found[2]["after"] == {"name": "imports", "slots": 3}
     assert found[1]["detail"] == {"attempt": 1, "ending": None}

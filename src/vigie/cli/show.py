@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 
 from vigie import view
 from vigie.cli import shown
-from vigie.terminal import Table, ago, clean, lasting, paint, size
+from vigie.terminal import Table, ago, clean, clip, lasting, paint, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ vigie show 12
 vigie show backup            # the newest of that name
 vigie show last --json | jq .task
 """
+#: Columns of a result; ``--json`` gives all of it.
+_RESULT = 200
 _FILE = re.compile(r"(out|err|records|in|result)(?:\.(\d+))?")
 
 
@@ -68,9 +71,17 @@ def describe(row: dict[str, Any], out: Context) -> dict[str, Any]:
     content = reader.content(job)
     made["error"] = view.error(content.get("error"))
     made["result_encoding"] = content.get("result_encoding")
+    made["result"] = _result(content)
     made["context"] = view.context(reader.context(job))
     made["files"] = files(out.home, job)
     return made
+
+
+def _result(content: dict[str, Any]) -> Any:
+    """Give what a function returned, where that is a plain value kept as JSON."""
+    if content.get("result_encoding") != "json" or content.get("result") is None:
+        return None
+    return json.loads(content["result"])
 
 
 def files(home: Home, job: int) -> list[dict[str, Any]]:
@@ -120,8 +131,18 @@ def _pairs(row: dict[str, Any], whole: dict[str, Any], at: int) -> list[tuple[st
         ("keys", ", ".join(f"{one['key']}={one['most']}" for one in whole["concurrency"]), None),
         ("key", row["key"], None),
         ("output", _sizes(whole["files"]), None),
+        ("result", _returned(whole), None),
     ]
     return [(name, text, style) for name, text, style in pairs if text]
+
+
+def _returned(whole: dict[str, Any]) -> str | None:
+    encoding, value = whole["result_encoding"], whole["result"]
+    if encoding == "json":
+        return None if value is None else clip(json.dumps(value, ensure_ascii=False), _RESULT)
+    if encoding in ("pickle", "file"):
+        return f"an object: vigie.get({whole['id']}).result() in Python"
+    return None
 
 
 _INSTANTS = {"created": "created", "due": "due", "started": "started", "finished": "finished"}
