@@ -48,6 +48,32 @@ def test_queued_behind_busy_slots():
     assert "slots busy" not in why(queue=busy, job={"now": 1})[0]
 
 
+def test_queued_in_a_queue_without_slots():
+    text, _, commands = why(queue=QUEUE | {"slots": 0})
+    assert "default has no slots: nothing starts from it." in text
+    assert commands == ["vigie queue set default --slots 1"]
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        ("ls -la", "--shell"),
+        ("report.py", "no file of that name"),
+        ("A=1", "--env sets a variable"),
+        ("sl", "typing error"),
+    ],
+)
+def test_a_command_that_is_not_there_says_what_to_look_for(command, hint):
+    job = {"state": "failed", "reason": "spawn", "message": f"command not found: {command}"}
+    assert hint in why(job=job, error={"type": "ENOENT", "what": "argv"})[0]
+
+
+def test_an_exception_of_several_lines_is_told_by_its_first():
+    text, _, _ = why(job={"state": "failed", "reason": "exception", "message": "ValueError: no\nmore"})
+    assert "ValueError: no …" in text
+    assert "more" not in text
+
+
 def test_queued_in_a_paused_or_limited_queue():
     text, _, commands = why(queue=QUEUE | {"paused": True, "rate": 10.0})
     assert "is paused" in text

@@ -184,7 +184,11 @@ def _held_back_by_queue(facts: Facts, made: Explanation) -> bool:
     full = queue["used"] >= queue["slots"]
     if full and not job["now"]:
         busy = f" ({_ids(queue['busy'])})" if queue["busy"] else ""
-        made.say(f"{name} has {queue['used']} of {queue['slots']} slots busy{busy}.")
+        made.say(
+            f"{name} has {queue['used']} of {queue['slots']} slots busy{busy}."
+            if queue["slots"]
+            else f"{name} has no slots: nothing starts from it."
+        )
         made.suggest(f"vigie queue set {name} --slots {max(queue['slots'], queue['used']) + 1}")
     if queue["rate"] is not None:
         made.say(f"{name} hands out {format_rate(queue['rate'])} at most.")
@@ -313,13 +317,16 @@ def _by_timeout(facts: Facts, made: Explanation) -> str:
 def _by_exception(facts: Facts, made: Explanation) -> str:
     error = facts.error or {}
     made.quoted += str(error.get("traceback") or "").splitlines()[-12:]
-    return str(facts.job["message"] or f"{error.get('type')}: {error.get('message')}")
+    text = str(facts.job["message"] or f"{error.get('type')}: {error.get('message')}")
+    first, more, _ = text.partition("\n")
+    return f"{first} …" if more else first
 
 
 def _by_spawn(facts: Facts, made: Explanation) -> str:
     error = facts.error or {}
+    message = str(facts.job["message"])
     meaning = {
-        "ENOENT": "look for a typing error, and whether PATH names its directory",
+        "ENOENT": _not_found(message.partition("command not found: ")[2]),
         "EACCES": "the file may not be executed: chmod +x makes it a program",
         "ENOEXEC": "the file is no program: a script needs #! in its first line",
         "E2BIG": "arguments and environment together are too long for the kernel",
@@ -328,7 +335,19 @@ def _by_spawn(facts: Facts, made: Explanation) -> str:
     }.get(str(error.get("type")))
     if error.get("what") == "cwd":
         meaning = f"its directory was to be {view.path_of(facts.job['cwd'])}"
-    return f"it could not be started: {facts.job['message']}" + (f"; {meaning}" if meaning else "")
+    return f"it could not be started: {message}" + (f"; {meaning}" if meaning else "")
+
+
+def _not_found(command: str) -> str:
+    """Say what to look for when there is no such command."""
+    if any(char in command for char in " \t\n|;&<>$"):
+        return "a line for the shell goes behind --shell, the words of a command stand apart"
+    if command.endswith((".py", ".sh", ".ps1")) and "/" not in command:
+        return "no file of that name was in the directory where it was submitted, and none is on PATH"
+    name, equals, _ = command.partition("=")
+    if equals and name.isidentifier():
+        return "--env sets a variable"
+    return "look for a typing error, and whether PATH names its directory"
 
 
 def _by_oom(facts: Facts, made: Explanation) -> str:

@@ -82,6 +82,8 @@ def waiting(job: int, waits: dict[str, Any]) -> str:
         return f"{job} waits: queue {queue} is paused · vigie queue resume {queue}"
     if slots is None or waits.get("used", 0) < slots:
         return f"{job} waits in {queue} · vigie why {job}"
+    if not slots:
+        return f"{job} waits: {queue} has no slots · vigie queue set {queue} --slots 1"
     busy = waits.get("busy") or []
     shown = ", ".join(map(str, busy[:5])) + (", …" if len(busy) > 5 else "")
     return f"{job} waits: {queue} has {waits['used']} of {slots} slots busy ({shown}); --now starts it at once"
