@@ -401,3 +401,12 @@ def test_what_is_suspended_stays_so_for_the_next_agent(home: HomeUnderTest, tmp_
     connect()
     until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
     assert job.stop(grace=0).state == "stopped"
+
+
+def test_a_job_that_overwrites_its_mark_is_stopped_whole(home: HomeUnderTest, tmp_path: Path) -> None:
+    line = "export VIGIE_ATTEMPT=mine; sleep 600 & setsid sleep 600 & touch begun; sleep 600"
+    job = vigie.start(["/bin/sh", "-c", line], cwd=str(tmp_path))
+    until((tmp_path / "begun").exists)
+    until(lambda: len(home.processes("other")) == 4)
+    job.stop(grace=0)
+    assert not home.processes("other")

@@ -434,7 +434,8 @@ def tree(
 
 def _foreign(living: list[Process], below: dict[int, list[Process]], root: Identity, marks: frozenset[str]) -> set[int]:
     """Give the numbers of those with another attempt's mark, and of all unmarked ones below them."""
-    others = [p for p in living if p.mark is not None and p.mark not in marks and p.identity != root]
+    # A job may write anything in its variable; what is not of the form of a mark says nothing.
+    others = [p for p in living if p.mark not in marks and p.identity != root and (p.mark or "").count(".") == 2]
     numbers: set[int] = set()
     while others:
         process = others.pop()
