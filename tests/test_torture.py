@@ -361,7 +361,7 @@ def test_a_result_that_somebody_waits_for_is_kept(home: HomeUnderTest, tmp_path:
     first = vigie.start(work.double, 4)
     first.wait(30)
     gate = vigie.start(work.begin_then_wait, str(tmp_path / "begun"), str(tmp_path / "end"))
-    second = vigie.task(work.add).options(after=[gate]).start(first, 8)
+    second = vigie.task(work.add).options(after=[gate]).start(first, 8)  # type: ignore[arg-type]
     with pytest.raises(vigie.VigieError, match=f"job {second.id} takes the result"):
         first.remove()
     assert session().client.call("prune", older_than=None)["removed"] == 0
@@ -410,3 +410,29 @@ def test_a_job_that_overwrites_its_mark_is_stopped_whole(home: HomeUnderTest, tm
     until(lambda: len(home.processes("other")) == 4)
     job.stop(grace=0)
     assert not home.processes("other")
+
+
+def test_damaged_samples_keep_no_agent_from_starting(home: HomeUnderTest) -> None:
+    assert vigie.start(["echo", "a"]).result(30) == 0
+    kill(home, "agent", "keeper")
+    for name in Path(home.samples).parent.glob("samples.db*"):
+        name.unlink()
+    Path(home.samples).write_bytes(b"garbage" * 1000)
+    assert vigie.start(["echo", "b"]).result(30) == 0
+    assert Path(home.samples + ".damaged").exists()
+
+
+def test_an_output_that_cannot_be_limited_does_not_blind_the_sampler(home: HomeUnderTest, tmp_path: Path) -> None:
+    """Where the note of the gap should stand is a directory; the index of all others goes on."""
+    end = tmp_path / "end"
+    connect()
+    Path(home.job_file(1, "out.gap")).mkdir(parents=True)
+    line = f"head -c 100000 /dev/zero; while [ ! -e {end} ]; do sleep 0.02; done"
+    first = vigie.start(["/bin/sh", "-c", line], max_output=20_000)
+    until(lambda: "not kept to its limit" in Path(home.agent_log).read_text())
+    second = vigie.start(["/bin/sh", "-c", "echo a; echo b >&2; sleep 0.1; echo c"])
+    second.wait(30)
+    with apsw.Connection(home.samples, flags=apsw.SQLITE_OPEN_READONLY) as db:
+        until(lambda: db.execute("SELECT count(*) FROM lengths WHERE job = ?", (second.id,)).fetchall()[0][0] >= 2)
+    end.touch()
+    assert first.result(30) == 0

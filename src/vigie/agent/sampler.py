@@ -8,6 +8,7 @@ not. Between two samples the order of the streams is unknown.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import logging
@@ -49,11 +50,7 @@ class Sampler:
         self.home = home
         self.clock = clock
         self.loop = loop
-        self.db = apsw.Connection(home.samples)
-        self.db.set_busy_timeout(2_000)
-        self.db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
-        with open(os.path.join(os.path.dirname(__file__), "..", "store", "samples.sql"), encoding="utf-8") as file:
-            self.db.execute(file.read())
+        self.db = _open(home.samples)
         self._outputs: dict[int, _Output] = {}
         self._rows: list[tuple[int, int, int, int, int]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -108,7 +105,10 @@ class Sampler:
         if self._commit is None:
             self._commit = self.loop.call_later(COMMIT, self.flush)
         if max(lengths) > output.most:
-            self._limit(output)
+            try:
+                self._limit(output)
+            except OSError as error:
+                log.warning("the output of job %d is not kept to its limit: %s", output.job, error)
         return True
 
     def flush(self) -> None:
@@ -154,6 +154,32 @@ class Sampler:
                 os.replace(path + ".gap.part", path + ".gap")
                 _punch(path, half, end)
         output.gaps = (gaps[0], gaps[1])
+
+
+def _open(path: str) -> apsw.Connection:
+    """Open the samples, anew if they are damaged: without them only the order of streams is not known."""
+    try:
+        return _connect(path)
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        log.error("%s is damaged (%s); it is kept as %s.damaged", path, error, path)
+        os.replace(path, path + ".damaged")
+        for name in (path + "-wal", path + "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+        return _connect(path)
+
+
+def _connect(path: str) -> apsw.Connection:
+    db = apsw.Connection(path)
+    try:
+        db.set_busy_timeout(2_000)
+        db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
+        with open(os.path.join(os.path.dirname(__file__), "..", "store", "samples.sql"), encoding="utf-8") as file:
+            db.execute(file.read())
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def _length(path: str) -> int:
