@@ -163,10 +163,13 @@ def test_stop_ends_the_tree_and_says_what_had_ended_before(vigie: Program, home:
 
 
 def test_a_queued_job_that_is_stopped_never_starts(vigie: Program, home: Any) -> None:
-    vigie("queue", "set", "q", "--slots", "0", check=True)
+    refused = vigie("queue", "set", "q", "--slots", "0")
+    assert (refused.returncode, "vigie queue pause q" in refused.stderr) == (2, True)
+    vigie("queue", "set", "q", "--slots", "1", check=True)
+    vigie("queue", "pause", "q", check=True)
     start(vigie, "--queue", "q", "--", "touch", "never")
     vigie("stop", "1", check=True)
-    vigie("queue", "set", "q", "--slots", "1", check=True)
+    vigie("queue", "resume", "q", check=True)
     vigie("run", "--queue", "q", "--", "true", check=True)
     assert not os.path.exists(os.path.join(home.user, "never"))
 
@@ -238,8 +241,10 @@ def test_queues(vigie: Program) -> None:
 # the agent ---------------------------------------------------------------------------
 
 
-def test_stop_start_restart_and_status(vigie: Program, home: Any) -> None:
+def test_stop_start_restart_and_status(vigie: Program, home: Any, until: Any) -> None:
     job = start(vigie, "--", "sleep", "600")
+    # The first agent hands out when its keeper is there, a moment after the acknowledgement.
+    until(lambda: shown(vigie, job)["state"] == "running")
     first = json.loads(vigie("agent", "status", "--json", check=True).stdout)
     assert (first["running"], first["home"], first["jobs"]["running"]) == (True, home.root, 1)
     second = json.loads(vigie("agent", "restart", "--json", check=True).stdout)

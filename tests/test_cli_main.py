@@ -60,10 +60,10 @@ def test_what_begins_at_the_first_word_that_is_no_option(words: list[str], expec
 
 def test_the_table_reads_what_the_parser_would() -> None:
     words = ["--name=a=b", "--tag", "x", "--tag=y", "--now", "-f", "m:f", "--timeout", "-5s", "--env", "A=-1"]
-    by_table = parse(words, "vigie start")
+    by_table = parse(words, "vigie run")
     assert by_table is not None
     joined = ["--name=a=b", "--tag=x", "--tag=y", "--now", "-fm:f", "--timeout=-5s", "--env=A=-1"]
-    by_parser = parser_of("start", load("start")).parse_args(joined)
+    by_parser = parser_of("run", load("run")).parse_args(joined)
     assert {name: value for name, value in vars(by_table).items() if name not in ("what", "literal")} == vars(by_parser)
 
 

@@ -245,3 +245,17 @@ def test_a_person_is_told_what_to_type_next(vigie: Program, home: Any) -> None:
     assert on_terminal(home, "stop", "--all", "--grace", "0")[2] == "stopped 2\nstopped 3\n"
     assert on_terminal(home, "stop", "--all")[2] == "no job matches\n"
     assert on_terminal(home, "remove", "--finished")[2] == "removed 4 jobs\n"
+
+
+def test_a_terminal_is_not_steered_by_output_unless_asked(vigie: Program, home: Any) -> None:
+    steering = ["--", "sh", "-c", "printf 'A\\033[2JB\\n' >&2"]
+    assert on_terminal(home, "run", *steering)[2] == "A␛[2JB\n"
+    assert on_terminal(home, "run", "--raw", *steering)[2] == "A\x1b[2JB\n"
+    # Where no terminal reads, every byte stays.
+    assert vigie("run", *steering, check=True).stderr == "A\x1b[2JB\n"
+
+
+def test_a_failure_says_what_to_type_next(vigie: Program, home: Any) -> None:
+    code, _, shown = on_terminal(home, "run", "--", "sh", "-c", "exit 3")
+    assert (code, shown) == (3, "vigie: 1 failed: exit code 3 · vigie why 1\n")
+    assert vigie("run", "--", "sh", "-c", "exit 3").stderr == ""

@@ -42,6 +42,8 @@ class VigieError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint is not None:
+            self.add_note(hint)  # a Python program's traceback shows it too
 
     def to_wire(self) -> dict[str, str | None]:
         """Give the form in which the error travels in a frame."""

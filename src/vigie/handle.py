@@ -13,8 +13,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from vigie.errors import JobFailed, JobLost, JobStopped, NotFound, Refused, WaitTimeout
-from vigie.model import FINISHED
+from vigie.errors import JobFailed, JobLost, JobStopped, NotFound, Refused, UsageError, WaitTimeout
+from vigie.model import FINISHED, JOB_STATES
 from vigie.session import Session, session
 from vigie.values import parse_duration
 
@@ -420,6 +420,9 @@ def jobs(
 
     here = session()
     states = (state,) if isinstance(state, str) and state else tuple(state)
+    for one in states:
+        if one not in JOB_STATES:
+            raise UsageError(f"{one!r} is no state of a job", f"there are {', '.join(JOB_STATES)}")
     chosen = Filter(states=states, name=name, tags=() if tag is None else (tag,), queue=queue)
     return [Job(row["id"], here) for row in here.reader.each(chosen, limit)]
 

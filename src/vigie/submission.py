@@ -232,7 +232,7 @@ def what(
             raise UsageError(f"-f takes its arguments by --args; {words[0]!r} is too much", "--args '[1, 2]'")
         return function(function_name, options, arguments)
     if not words:
-        raise UsageError("nothing to run", "vigie start -- CMD ARG…")
+        raise UsageError("nothing to run", "give a command, a script, -f MODULE:FUNCTION or --shell LINE")
     # Declared tasks are looked for here, before scripts, once a file can declare them.
     script = None if literal else _script(words, options)
     return script or command(words, options)
@@ -269,7 +269,10 @@ def function(name: str, options: Options, arguments: str | None = None) -> Submi
     """
     module, colon, qualname = name.partition(":")
     if not colon or not all(part.isidentifier() for part in [*module.split("."), *qualname.split(".")]):
-        raise UsageError(f"-f: {name!r} is not module:function", "vigie start -f package.module:function")
+        close = ":".join(name.rpartition(".")[::2]) if "." in name and not colon else "package.module:function"
+        raise UsageError(f"-f: {name!r} is not module:function", f"write it as -f {close}")
+    if module.endswith(".py"):
+        raise UsageError(f"-f: {name!r} names a file, not a module", f"write it as -f {module[:-3]}:{qualname}")
     args, kwargs = _arguments(arguments)
     where = surroundings.directory(options.cwd)
     task = {

@@ -138,8 +138,8 @@ class Control:
             slots = request["slots"]
         if "rate" in request:
             rate = request["rate"]
-        if slots is not None and slots < 0:
-            raise UsageError(f"slots is {slots}: it must not be negative")
+        if slots is not None and slots < 1:
+            raise UsageError(f"slots is {slots}: nothing could run", f"vigie queue pause {name}")
         if rate is not None and rate <= 0:
             raise UsageError(f"rate is {rate}: it must be above zero")
         return self._write(name, slots, rate, paused, "queue-set", before, who)

@@ -8,6 +8,7 @@ never mixes versions.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import logging
@@ -387,15 +388,17 @@ class Agent:
                 for w in self.dispatch.workers.values()
             ],
             "keeper": {"pid": keeper.get("pid"), "version": keeper.get("version"), "connected": self.keeper.connected},
-            "store": {"path": self.home.db, "size": _size(self.home.db), "schema": SCHEMA},
+            "store": {"path": self.home.db, "size": _size(self.home.db, self.home.db + "-wal"), "schema": SCHEMA},
         }
 
 
-def _size(path: str) -> int | None:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return None
+def _size(*paths: str) -> int:
+    """Give the bytes of files together; those that are not there have none."""
+    total = 0
+    for path in paths:
+        with contextlib.suppress(OSError):
+            total += os.stat(path).st_size
+    return total
 
 
 def _inode(path: str) -> int | None:

@@ -125,5 +125,5 @@ def _nothing(outputs: list[Output], out: Context) -> None:
     from vigie.terminal import clean
 
     for output in outputs:
-        then = f"vigie why {output.job}" if output.ended else f"vigie logs -f {output.job}"
+        then = f"vigie show {output.job}" if output.ended else f"vigie logs -f {output.job}"
         out.say(f"{clean(view.what(output.row))} is {output.row['state']} and has written nothing · {then}")

@@ -82,7 +82,13 @@ _GROUPS: list[tuple[str, list[_OPTION]]] = [
 _NAMES: dict[str, tuple[str, str | None]] = {
     flag: (name, metavar) for _, options in _GROUPS for flags, name, metavar, _ in options for flag in flags.split()
 }
-_NAMES |= {"--dry-run": ("dry_run", None), "--json": ("json", None), "-h": ("help", None), "--help": ("help", None)}
+_NAMES |= {
+    "--raw": ("raw", None),
+    "--dry-run": ("dry_run", None),
+    "--json": ("json", None),
+    "-h": ("help", None),
+    "--help": ("help", None),
+}
 
 
 def add_start_options(parser: argparse.ArgumentParser) -> None:
@@ -109,6 +115,7 @@ class Parsed:
     literal: bool
     json: bool
     dry_run: bool
+    raw: bool
     function: str | None
     args: str | None
     shell: str | None
@@ -117,7 +124,7 @@ class Parsed:
         for _, options in _GROUPS:
             for _, name, metavar, _ in options:
                 setattr(self, name, False if metavar is None else [] if metavar.endswith("+") else None)
-        self.dry_run = self.json = False
+        self.dry_run = self.json = self.raw = False
 
 
 def parse(words: Sequence[str], prog: str) -> Parsed | None:
@@ -140,6 +147,8 @@ def parse(words: Sequence[str], prog: str) -> Parsed | None:
         if flag in ("-h", "--help"):
             return None
         name, metavar = _NAMES[flag]
+        if name == "raw" and not prog.endswith("run"):
+            raise _unknown(flag, prog)
         if metavar is None:
             if value is not None:
                 raise UsageError(f"{prog[6:]}: {flag} takes no value", f"{prog} -h")

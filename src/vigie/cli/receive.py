@@ -139,7 +139,7 @@ class Reception:
         """Say that nothing came, and since when."""
         if self._at is None:
             row = self._output.row
-            self._out.say(f"{clean(view.what(row))} is {row['state']} and has written nothing · vigie why {self._job}")
+            self._out.say(f"{clean(view.what(row))} is {row['state']} and has written nothing · vigie show {self._job}")
             return
         since = moment(self._at, shown.now())
         self._out.say(f"nothing since {since}; everything: vigie logs {self._job}")

@@ -14,6 +14,7 @@ import threading
 from vigie.cli.options import WHAT, add_start_options, parse, submission
 from vigie.cli.start import show_dry, waiting
 from vigie.errors import UsageError, VigieError
+from vigie.terminal import Sanitizer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class _Detached(Exception):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add_start_options(parser)
+    parser.add_argument("--raw", action="store_true", help="control sequences as they are, on a terminal too")
 
 
 def run(args: argparse.Namespace, out: Context) -> int:
@@ -75,7 +77,7 @@ def run(args: argparse.Namespace, out: Context) -> int:
         job = int(answer["ids"][0])
         if answer.get("waits"):
             out.say(f"vigie: {waiting(job, answer['waits'])}")
-        watch = _Watch(job, out, signals)
+        watch = _Watch(job, out, signals, raw=args.raw)
         try:
             return watch.follow()
         except (BrokenPipeError, _Detached) as error:
@@ -119,12 +121,15 @@ class _Signals:
 class _Watch:
     """Follows one job to its end."""
 
-    def __init__(self, job: int, out: Context, signals: _Signals) -> None:
+    def __init__(self, job: int, out: Context, signals: _Signals, *, raw: bool) -> None:
         self.job = job
         self.out = out
         self.signals = signals
         self.trouble: VigieError | None = None
         self._passed_on = 0
+        self._raw = raw
+        #: (attempt, stream) -> what makes it harmless for a terminal.
+        self._sanitizers: dict[tuple[int, str], Sanitizer] = {}
 
     def follow(self) -> int:
         """Show what it writes until it has ended; give its exit code."""
@@ -153,6 +158,8 @@ class _Watch:
                 f"vigie wait {self.job}; vigie logs {self.job}",
             )
         if self.signals.stops > self._passed_on:
+            if self.out.is_person and self._passed_on == 0:
+                self.out.say(f"vigie: stopping {self.job}; again ends it at once")
             self._passed_on = self.signals.stops
             threading.Thread(target=self._stop, args=(self._passed_on > 1,), daemon=True).start()
 
@@ -167,7 +174,12 @@ class _Watch:
             self.out.say(f"vigie: {piece.note}")
             return
         stream = self.out.stdout if piece.stream not in ("error", "warning") else self.out.stderr
-        self._write(stream, piece.shown)
+        data = piece.shown
+        if not self._raw and stream.isatty():
+            key = (piece.attempt, piece.stream)
+            text = self._sanitizers.setdefault(key, Sanitizer()).feed(data)
+            data = text.encode(stream.encoding or "utf-8", "backslashreplace")
+        self._write(stream, data)
 
     def _write(self, stream: TextIO, data: bytes) -> None:
         try:
@@ -200,6 +212,8 @@ class _Watch:
             self._say(f"was lost: {row['message'] or 'nobody knows how it ended'}")
             return 125
         if reason == "exit":
+            if self.out.is_person:
+                self._say(f"failed: exit code {row['exit_code']}")
             return int(row["exit_code"])
         if reason == "signal":
             self._say(f"was ended by {_signal_name(row['signal'])}")
@@ -210,6 +224,8 @@ class _Watch:
         error = self._error()
         if reason == "exception":
             self.out.stderr.write((error.get("traceback") or f"{row['message']}\n").rstrip("\n") + "\n")
+            if self.out.is_person:
+                self._say("failed")
             return 1
         self._say(row["message"] or _WHY.get(reason, f"failed: {reason}"))
         if reason == "spawn":
@@ -239,7 +255,7 @@ class _Watch:
             self.out.say(f"{self.job} returned an object · vigie show {self.job}")
 
     def _say(self, text: str) -> None:
-        self.out.say(f"vigie: {self.job} {text} · vigie show {self.job}")
+        self.out.say(f"vigie: {self.job} {text} · vigie why {self.job}")
 
 
 def _signal_name(number: int) -> str:

@@ -52,7 +52,7 @@ def _report(answer: dict[str, Any], out: Context) -> int:
     ended = {job: state for job, state in answer["states"].items() if job not in pending and state is not None}
     bad = [(job, state) for job, state in ended.items() if state != "completed"]
     for job, state in bad[:20]:
-        out.say(f"{job} {_ended(state)} · vigie show {job}")
+        out.say(f"{job} {_ended(state)} · vigie {'show' if state == 'completed' else 'why'} {job}")
     if len(bad) > 20:
         out.say(f"… and {len(bad) - 20} more")
     if not answer["done"]:
