@@ -433,6 +433,6 @@ def test_an_output_that_cannot_be_limited_does_not_blind_the_sampler(home: HomeU
     second = vigie.start(["/bin/sh", "-c", "echo a; echo b >&2; sleep 0.1; echo c"])
     second.wait(30)
     with apsw.Connection(home.samples, flags=apsw.SQLITE_OPEN_READONLY) as db:
-        until(lambda: db.execute("SELECT count(*) FROM lengths WHERE job = ?", (second.id,)).fetchall()[0][0] >= 2)
+        until(lambda: db.execute("SELECT count(*) FROM lengths WHERE job = ?", (second.id,)).fetchall() >= [(2,)])
     end.touch()
     assert first.result(30) == 0
