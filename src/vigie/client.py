@@ -84,6 +84,7 @@ class Client:
     Traceback (most recent call last):
         ...
     vigie.errors.AgentUnreachable: the agent of /nowhere does not run
+    vigie agent start
     """
 
     def __init__(self, home: Home, *, program: str = "vigie", autostart: bool = True) -> None:
