@@ -19,9 +19,11 @@ sys.path.insert(0, os.path.dirname(__file__))
 import vigie
 import work
 from conftest import HomeUnderTest, until
+from vigie import frames
 from vigie.client import Client
 from vigie.errors import NotFound, UsageError
 from vigie.session import session
+from vigie.sockets import connect_unix
 
 pytestmark = pytest.mark.slow
 
@@ -436,3 +438,31 @@ def test_an_output_that_cannot_be_limited_does_not_blind_the_sampler(home: HomeU
         until(lambda: db.execute("SELECT count(*) FROM lengths WHERE job = ?", (second.id,)).fetchall() >= [(2,)])
     end.touch()
     assert first.result(30) == 0
+
+
+@pytest.mark.parametrize("op", ["stop", "suspend"])
+def test_who_ends_just_when_he_is_stopped_drags_nobody_along(home: HomeUnderTest, tmp_path: Path, op: str) -> None:
+    """Stop and outcome come in one round of the agent: the worker is at the next job when the signal goes out."""
+    paths = [str(tmp_path / name) for name in ("begun", "end", "begun2", "end2")]
+    session().client.call("queue_set", name="one", slots=1)
+    task = vigie.task(work.begin_then_wait).options(queue="one")
+    first = task.start(*paths[:2])
+    until(lambda: os.path.exists(paths[0]))
+    second = task.start(*paths[2:])
+    raw = connect_unix(home.socket, 30)
+    raw.sendall(frames.encode({"vigie": 1, "role": "client"}))
+    assert raw.recv(4096)
+    (agent,) = home.processes("agent")
+    (worker,) = home.processes("worker")
+    os.kill(agent.pid, signal.SIGSTOP)
+    raw.sendall(frames.encode({"op": op, "id": 1, "ids": [first.id], "grace": 0}))
+    Path(paths[1]).touch()
+    page = Path(home.worker_dir(1), "page")
+    until(lambda: page.read_bytes()[24:32] != bytes(8))  # "ended" has risen: the outcome is on its way
+    until(lambda: Path(f"/proc/{worker.pid}/wchan").read_text() not in ("", "0"))
+    os.kill(agent.pid, signal.SIGCONT)
+    assert raw.recv(4096)
+    raw.close()
+    until(lambda: os.path.exists(paths[2]) or second.done())
+    Path(paths[3]).touch()
+    assert second.result(30) == "ended"

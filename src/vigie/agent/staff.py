@@ -161,17 +161,28 @@ class Staff:
         link = agent.world.link(worker.id)
         if link.ended() >= seq:
             return True
-        if not link.take_back(seq):
-            return False
-        agent.writer.post(agent.outcomes.withdraw_from, worker, seq)
-        return True
+        return self._take_back(worker, link, seq)
 
-    def spare(self, job: int, attempt: int) -> None:
-        """Take back what a worker holds behind a job that is about to be ended or frozen."""
+    def spare(self, job: int, attempt: int) -> bool:
+        """Take back what a worker holds behind a job that is about to be ended or frozen.
+
+        False: the job has ended by itself, and its worker may be at somebody else's.
+        """
         place = self.agent.dispatch.assigned.get((job, attempt))
         if place is None:
-            return
+            facts = self.agent.store.one("attempt", (job, attempt))
+            return facts is not None and facts[1] is None  # a command has no worker to share
         worker, seq = place
+        link = self.agent.world.link(worker.id)
+        if not self._take_back(worker, link, seq + 1) and link.started() > seq:
+            return False
         worker.fresh = True  # nothing more for this one
-        if any(other > seq for other in worker.holding) and self.agent.world.take_back(worker.id, seq + 1):
-            self.agent.writer.post(self.agent.outcomes.withdraw_from, worker, seq + 1)
+        return True
+
+    def _take_back(self, worker: Worker, link: WorkerLink, seq: int) -> bool:
+        """Take back everything from ``seq`` on, sent or about to be; False if that one has begun."""
+        if not link.take_back(seq, worker.holding):
+            return False
+        if any(held >= seq for held in worker.holding):
+            self.agent.writer.post(self.agent.outcomes.withdraw_from, worker, seq)
+        return True

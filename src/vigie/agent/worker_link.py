@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vigie import frames, workfiles
@@ -41,6 +41,8 @@ class WorkerLink:
         self.directory = home.worker_dir(worker)
         self.peer: Any = None
         self._told: set[tuple[str, int]] = set()
+        #: Taken back before they were sent.
+        self._void: set[int] = set()
         #: Its page is no page any more: nobody knows what it began.
         self.damaged = False
         self.page: workfiles.Page | None = self._open_page(os.path.join(self.directory, "page"))
@@ -70,6 +72,7 @@ class WorkerLink:
         """Raise the limit and send the jobs, telling first what they refer to."""
         if self.peer is None or self.page is None:
             return  # when it connects again, it is asked for what it has done
+        jobs = [job for job in jobs if job[0] not in self._void]
         out: list[bytes] = []
         headers: list[dict[str, Any]] = []
         args: list[bytes] = []
@@ -127,9 +130,18 @@ class WorkerLink:
 
     # --- what its files tell --------------------------------------------------
 
-    def take_back(self, seq: int) -> bool:
-        """Take every job from ``seq`` on back; False if that one has begun."""
-        return self.page is None or self.page.take_back(seq)
+    def take_back(self, seq: int, holding: Iterable[int] = ()) -> bool:
+        """Take every job from ``seq`` on back; False if that one has begun.
+
+        Of what the worker holds, ``holding``, some may not have been sent yet: it never will be.
+        """
+        if self.page is None:
+            return True
+        limit = self.page.limit
+        if not self.page.take_back(seq):
+            return False
+        self._void.update(held for held in holding if held >= seq and held > limit)
+        return True
 
     def hold_still(self) -> None:
         """Let it begin nothing more until it has said hello and was given jobs anew."""

@@ -54,7 +54,7 @@ class World:
         #: What has to wait until an attempt's process is known.
         self._later: dict[str, list[Callable[[], None]]] = {}
         #: Set by main: (job, attempt) -> take back what its worker holds behind it.
-        self.spare: Callable[[int, int], None] = lambda job, attempt: None
+        self.spare: Callable[[int, int], bool] = lambda job, attempt: True
         #: Called with a job whose files were deleted.
         self.on_deleted: Callable[[int], None] = lambda job: None
         #: Set by main: True if a function's job was taken back before it began.
@@ -207,7 +207,8 @@ class World:
         if found is None:
             self._once_begun(job, attempt, self.terminate, grace)
             return
-        self.spare(job, attempt)
+        if not self.spare(job, attempt):
+            return
         self.trees.terminate((job, attempt), found[0], found[1], grace)
 
     def freeze(self, job: int, attempt: int) -> None:
@@ -216,8 +217,8 @@ class World:
         if found is None:
             self._once_begun(job, attempt, self.freeze)
             return
-        self.spare(job, attempt)
-        self.trees.freeze(*found)
+        if self.spare(job, attempt):
+            self.trees.freeze(*found)
 
     def thaw(self, job: int, attempt: int) -> None:
         """Let the whole tree of an attempt go on."""
