@@ -38,7 +38,10 @@ os.chdir("/")
 os.umask(0o077)
 pid = os.fork()
 if pid:
-    os.write(3, b"%d" % pid)
+    try:
+        os.write(3, b"%d" % pid)
+    except OSError:
+        pass  # who asked has been killed meanwhile
     os._exit(0)
 os.closerange(3, 1 << 20)
 os.execv(sys.argv[1], sys.argv[1:])
