@@ -27,6 +27,7 @@ import vigie
 from conftest import HomeUnderTest, until
 from conftest import kill as kill_process
 from vigie.client import Client
+from vigie.model import FINISHED
 from vigie.session import session
 
 pytestmark = pytest.mark.slow
@@ -101,7 +102,11 @@ class Scene:
                 client.close()
             return not any(counts.values())
 
-        until(over, timeout=120, what="every job to end", interval=0.2)
+        try:
+            until(over, timeout=120, what="every job to end", interval=0.2)
+        except AssertionError:
+            left = [(job, *row) for job, row in rows(self.home).items() if row[0] not in FINISHED]
+            pytest.fail(f"seed {SEED}, killed {dict(self.killed)}: never ended: {left[:20]}")
 
     def noted(self) -> Iterator[list[Any]]:
         """Give the whole lines of the notes."""
