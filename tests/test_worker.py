@@ -16,6 +16,7 @@ import vigie.payload
 from worker_harness import (
     HERE,
     KEY,
+    Gone,
     Harness,
     start,  # noqa: F401 - a fixture
     texts,
