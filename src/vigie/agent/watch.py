@@ -66,11 +66,9 @@ class Watch:
                 return
             if pid == 0:
                 return
-            self._reaped[pid] = status
-
-    def reaped(self, pid: int) -> int | None:
-        """Give the wait status of a child that :meth:`reap` took."""
-        return self._reaped.pop(pid, None)
+            # Orphans of orphans come as well, and numbers are given again.
+            if any(identity.pid == pid for identity, _ in self._known.values()):
+                self._reaped[pid] = status
 
     def learn(self, mark: str) -> dict[str, Any] | None:
         """Give how an attempt ended if we know it by ourselves, else None."""
@@ -79,7 +77,7 @@ class Watch:
             return None
         self.reap()
         identity, fd = known
-        status = self._reaped.get(identity.pid)
+        status = procs.exit_status(identity, fd)
         if status is None:
-            status = procs.exit_status(identity, fd)
+            status = self._reaped.get(identity.pid)
         return None if status is None else exit_fields(status)
