@@ -11,15 +11,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conftest import until
 from vigie import frames
 from vigie.client import Client
 from vigie.config import Home
 from vigie.errors import AgentUnreachable, NotFound
-from vigie.launch import agent_environment, lock_holder
+from vigie.launch import agent_environment, launch, lock_holder
 from vigie.sockets import bind_unix
 
 Answer = Callable[..., None]
@@ -414,3 +416,20 @@ def test_who_holds_the_lock_is_seen_without_taking_it(home: Home) -> None:
     assert lock_holder(home) == holder.pid
     holder.communicate()
     assert lock_holder(home) is None
+
+
+@pytest.mark.slow
+def test_an_agent_that_gave_way_to_one_that_died_is_started_again(home: Home) -> None:
+    """The first one finds the lock taken; who took it goes as soon as that is logged."""
+    home.create()
+    code = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(flush=True); sys.stdin.read()"
+    holder = subprocess.Popen([sys.executable, "-c", code, home.lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    found: list[socket.socket] = []
+    starter = threading.Thread(target=lambda: found.append(launch(home)))
+    starter.start()
+    until(lambda: os.path.exists(home.agent_log) and "serves" in Path(home.agent_log).read_text())
+    holder.communicate()
+    starter.join()
+    found[0].close()

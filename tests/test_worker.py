@@ -338,6 +338,16 @@ def test_other_versions_of_python(start, python):
     error = worker.run("worker_jobs:fail_with_cause").error
     assert "KeyError: 'k'" in error["traceback"]
     assert "worker_run" not in error["traceback"]
+    before = worker.run("worker_jobs:surroundings").value()
+    worker.run("worker_jobs:make_a_mess")
+    after = worker.run("worker_jobs:surroundings").value()
+    for found in (before, after):
+        del found["child"], found["env"]["VIGIE_JOB"], found["env"]["VIGIE_ATTEMPT"]
+    assert after == before
+    for method in ("fork", "spawn", "forkserver"):
+        assert worker.run("worker_jobs:processes", method).value() == ["A", "B", "C"]
+    (seq,) = worker.give(worker.job("worker_jobs:leave_child", True))
+    assert worker.event() == {"op": "leave", "reason": "children", "from": seq + 1}
 
 
 def test_every_file_that_the_worker_loads_is_old_python():
@@ -407,6 +417,11 @@ def test_children_left_behind_are_stopped_and_the_worker_replaced(start, functio
 
 def test_an_ended_child_that_nobody_waited_for_is_no_reason(worker):
     worker.run("worker_jobs:leave_zombie")
+    assert worker.run("worker_jobs:add", 1).value() == 1
+
+
+def test_a_child_that_is_ending_by_itself_is_no_reason(worker):
+    worker.run("worker_jobs:leave_ending_child")
     assert worker.run("worker_jobs:add", 1).value() == 1
 
 

@@ -247,6 +247,11 @@ def leave_child(own_session):
     return child.pid
 
 
+def leave_ending_child():
+    """A child whose output ends a moment before it does itself."""
+    os.popen("echo said; exec >&-; sleep 0.01").read()
+
+
 def leave_stubborn_grandchild():
     """A child that forks twice, ignores SIGTERM and has a session of its own."""
     import subprocess

@@ -26,6 +26,8 @@ __all__ = ["DEADLINE", "agent_environment", "launch", "lock_holder"]
 
 #: Seconds for an agent to accept.
 DEADLINE = 10.0
+#: Agents to start within that time: one may give way to another that is killed a moment later.
+TRIES = 3
 
 _KEPT = ("HOME", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "USER", "LOGNAME", "TZ", "LD_LIBRARY_PATH")
 _OURS = ("VIGIE_CRASH_AT", "VIGIE_DEBUG")
@@ -78,14 +80,20 @@ def launch(home: Home) -> socket.socket:
     except VigieError as error:
         raise AgentUnreachable(error.message, error.hint) from None
     deadline = time.monotonic() + DEADLINE
-    logged = _size(home.agent_log)
-    pid = _spawn(home)
-    watch = _watch(pid)
-    try:
-        return _await(home, deadline, watch, logged)
-    finally:
-        if watch is not None:
-            os.close(watch)
+    for _ in range(TRIES):
+        logged = _size(home.agent_log)
+        watch = _watch(_spawn(home))
+        try:
+            found = _await(home, deadline, watch)
+        finally:
+            if watch is not None:
+                os.close(watch)
+        if found is not None:
+            return found
+    raise AgentUnreachable(
+        f"the agent ended at once: {_last_words(home, logged) or 'it said nothing'}",
+        f"vigie doctor, or see {home.agent_log}",
+    )
 
 
 def _spawn(home: Home) -> int:
@@ -136,8 +144,8 @@ def _watch(pid: int) -> int | None:
         return None
 
 
-def _await(home: Home, deadline: float, watch: int | None, logged: int) -> socket.socket:
-    """Try to connect, less and less often, until somebody accepts."""
+def _await(home: Home, deadline: float, watch: int | None) -> socket.socket | None:
+    """Try to connect, less and less often, until somebody accepts; None: nobody is there who could."""
     pause = 0.004
     while True:
         gone = watch is None or bool(select.select([watch], [], [], 0)[0])
@@ -147,10 +155,7 @@ def _await(home: Home, deadline: float, watch: int | None, logged: int) -> socke
             why = error
         # One that lost the race for the lock ends; then the winner will accept.
         if gone and lock_holder(home) is None:
-            raise AgentUnreachable(
-                f"the agent ended at once: {_last_words(home, logged) or 'it said nothing'}",
-                f"vigie doctor, or see {home.agent_log}",
-            )
+            return None
         if time.monotonic() > deadline:
             raise AgentUnreachable(
                 f"the agent did not accept within {DEADLINE:.0f} s: {why.strerror or why}",

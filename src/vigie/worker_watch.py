@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Sources", "become_subreaper", "has_children", "resident", "stop_children"]
 
 _PR_SET_CHILD_SUBREAPER = 36
+#: Seconds for children that are ending anyway, as a shell whose output was just read to its end.
+_ENDING = 0.1
 #: Seconds between SIGTERM and SIGKILL, and until we stop waiting for a killed child.
 _GRACE = 0.5
 _PATIENCE = 5.0
@@ -50,11 +52,11 @@ def stop_children() -> list[str]:
     """Stop every process that a job left behind, and name them.
 
     Those that Python itself keeps for a while (multiprocessing's resource tracker
-    and fork server) are told to end and not named; ended ones are reaped.
+    and fork server) are told to end and not named; ended ones are reaped, and those
+    that end by themselves within a moment are not named either.
     """
     _stop_helpers()
-    _reap()
-    left = _descendants()
+    left = _wait_for_end(time.monotonic() + _ENDING)
     names = [f"{pid} ({name})" for pid, name in left.items()]
     number = signal.SIGTERM
     start = time.monotonic()
@@ -63,12 +65,19 @@ def stop_children() -> list[str]:
             _kill(pid, number)
             _kill(pid, signal.SIGCONT)
         deadline = start + _GRACE if number == signal.SIGTERM else time.monotonic() + 0.05
-        while left and time.monotonic() < deadline:
-            time.sleep(0.002)
-            _reap()
-            left = _descendants()
+        left = _wait_for_end(deadline)
         number = signal.SIGKILL
     return names
+
+
+def _wait_for_end(deadline: float) -> dict[int, str]:
+    """Reap what ends until nothing is left or it is time; give what is left."""
+    while True:
+        left = _descendants()
+        _reap()  # after the look, so that whatever it left out as ended is gone
+        if not left or time.monotonic() >= deadline:
+            return left
+        time.sleep(0.002)
 
 
 def _stop_helpers() -> None:
