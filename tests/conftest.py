@@ -34,9 +34,6 @@ CI = bool(os.environ.get("CI"))
 #: Where ``make test`` has installed tools/system-packages, so that nothing is skipped.
 STRICT = CI or (os.geteuid() == 0 and shutil.which("apt-get") is not None)
 
-#: Runs of random kills are a search for what the other tests do not know; they run when asked for.
-collect_ignore = [] if "VIGIE_TORTURE" in os.environ else ["test_torture_long.py"]
-
 settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if CI else "dev"))

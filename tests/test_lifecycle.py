@@ -90,6 +90,9 @@ def test_the_table_walked_whole(state: lc.State, event: lc.Event, policy: Policy
     assert (Effect.READY in effects) is isinstance(new, lc.Queued)
     assert (Effect.ARM in effects) is (isinstance(new, lc.Blocked) and new.by == "time")
     assert (Effect.BEGIN in effects) is isinstance(event, lc.Claimed)
+    # What was stopped by SIGSTOP and lives goes on: a worker would be frozen for ever.
+    if isinstance(state, lc.Suspended) and not isinstance(new, lc.Suspended) and not isinstance(event, lc.Vanished):
+        assert {Effect.THAW, Effect.TERMINATE} & set(effects)
 
 
 def test_a_stop_wins_over_every_end() -> None:

@@ -208,6 +208,16 @@ def test_a_stop_that_was_under_way_is_finished_by_the_next_agent(home: HomeUnder
     until(lambda: not home.processes("other"))
 
 
+def test_a_worker_that_its_agent_could_not_thaw_goes_on_under_the_next(home: HomeUnderTest) -> None:
+    """Its job ended while it was being suspended, and the agent died before it let the worker go on."""
+    assert vigie.start(abs, -1).result(30) == 1
+    (worker,) = home.processes("worker")
+    os.kill(worker.pid, signal.SIGSTOP)
+    kill(home, "agent")
+    assert vigie.start(abs, -2).result(30) == 2
+    assert [one.pid for one in home.processes("worker")] == [worker.pid]
+
+
 def test_an_acknowledged_job_is_there_after_a_kill_of_everything(home: HomeUnderTest, tmp_path: Path) -> None:
     session().client.call("queue_pause", name="default")
     jobs = [vigie.start(["/bin/sh", "-c", f"echo {i} >> {tmp_path}/ran"]) for i in range(20)]

@@ -26,6 +26,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 import vigie
 from conftest import HomeUnderTest, until
 from conftest import kill as kill_process
+from vigie import workfiles
 from vigie.client import Client
 from vigie.model import FINISHED
 from vigie.session import session
@@ -106,7 +107,19 @@ class Scene:
             until(over, timeout=120, what="every job to end", interval=0.2)
         except AssertionError:
             left = [(job, *row) for job, row in rows(self.home).items() if row[0] not in FINISHED]
-            pytest.fail(f"seed {SEED}, killed {dict(self.killed)}: never ended: {left[:20]}")
+            shown = "\n".join(self.alive())
+            pytest.fail(f"seed {SEED}, killed {dict(self.killed)}: never ended: {left[:20]}\n{shown}")
+
+    def alive(self) -> Iterator[str]:
+        """Describe the processes that are there, and what the workers' pages say."""
+        for process in self.home.processes():
+            stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            yield f"{stat[0]} {process}"
+        for path in sorted(Path(self.home.root).glob("**/page")):
+            page = workfiles.Page.open(str(path))
+            yield f"{path}: limit {page.limit}, started {page.started}, ended {page.ended}"
+            page.close()
+        yield from Path(self.home.agent_log).read_text().splitlines()[-20:]
 
     def noted(self) -> Iterator[list[Any]]:
         """Give the whole lines of the notes."""

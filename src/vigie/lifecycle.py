@@ -290,6 +290,17 @@ def _begin(state: Assigned, event: Begun, policy: Policy) -> Step:
     return Running(state.attempt), NO_EFFECTS
 
 
+def _thawed(action: Callable[..., Step]) -> Callable[..., Step]:
+    """Let the tree go on, whatever becomes of the attempt: a worker outlives its job."""
+
+    def act(state: Suspended, event: Event, policy: Policy) -> Step:
+        new, effects = action(state, event, policy)
+        return new, (*effects, Effect.THAW)
+
+    act.__name__ = action.__name__
+    return act
+
+
 def _withdraw(state: Assigned | Running | Suspended, event: Withdrawn, policy: Policy) -> Step:
     ending = None if isinstance(state, Assigned) else state.ending
     if ending == "stop":
@@ -415,7 +426,13 @@ TABLE: dict[type, dict[type, Callable[..., Step]]] = {
     Queued: {**_WAITING, Claimed: _claim},
     Assigned: {**_UNDER_WAY, Begun: _begin, StopAsked: _take_back, TimeoutPassed: _ignore, SuspendAsked: _not_begun},
     Running: _UNDER_WAY,
-    Suspended: {**_UNDER_WAY, SuspendAsked: _ignore, ResumeAsked: _thaw},
+    Suspended: {
+        **_UNDER_WAY,
+        SuspendAsked: _ignore,
+        ResumeAsked: _thaw,
+        Ended: _thawed(_end),
+        Withdrawn: _thawed(_withdraw),
+    },
     Completed: {**_AT_REST, RetryAsked: _refuse("completed; start it anew instead")},
     Failed: _AT_REST,
     Stopped: _AT_REST,

@@ -285,6 +285,7 @@ class Agent:
     def _decide_rest(self, talk: int) -> None:
         if talk == self.keeper.talks:  # else it died meanwhile, and its successor's replay decides
             self.core.after(self._decide, talk)
+            self.core.after(self.recovery.wake_workers)
             for row in self.store.open_attempts():
                 self.core.after(self.recovery.resume_sampling, row)
                 self.core.after(self.recovery.rearm, row)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 from vigie import procs
@@ -122,6 +123,19 @@ class Recovery:
             agent.follow_orphan(mark, identity, lambda said: agent.staff.gone(worker, said))
         else:
             agent.staff.gone(worker, agent.watch.learn(mark) or {})
+
+    def wake_workers(self) -> None:
+        """Let every worker go on that is not at a suspended job.
+
+        The job for which it was frozen may have ended at the same moment, and its
+        last agent before it could thaw it.
+        """
+        agent = self.agent
+        frozen = {row.worker for row in agent.store.open_attempts() if row.job_state == "suspended"}
+        for worker in agent.dispatch.workers:
+            identity = agent.watch.identity(agent.core.marks.worker(worker))
+            if identity is not None and worker not in frozen:
+                procs.send_signal(identity, signal.SIGCONT)
 
     def resume_sampling(self, row: OpenAttempt) -> None:
         """Watch the output of a command that ran on without us."""
