@@ -12,6 +12,7 @@ from vigie.cli.context import Context
 from vigie.cli.printer import Printer
 from vigie.cli.receive import Reception
 from vigie.model import STREAMS
+from vigie.output import iter_records
 from vigie.store.reader import Reader
 
 pytestmark = pytest.mark.slow
@@ -134,6 +135,50 @@ def test_a_function_s_records_come_typed_and_in_order(home, vigie):
     assert kinds[:4] == [("output", "said\n"), ("output", {"n": 1}), ("error", "oops\n"), ("output", "text")]
     assert found[4]["stream"] == "warning"
     assert [one["time"] for one in found] == sorted(one["time"] for one in found)
+
+
+def test_what_a_function_returned_is_its_last_record(home, vigie):
+    Path(home.user, "shop.py").write_text(
+        "def total(n):\n    yield 'half'\n    return {'n': n}\n"
+        "def none():\n    print('said')\n"
+        "def large():\n    return 'x' * (1 << 20)\n"
+        "def thing():\n    return {1, 2}\n"
+    )
+    for words in (["shop:total", "--args", "[7]"], ["shop:none"], ["shop:large"], ["shop:thing"]):
+        vigie("start", "-f", *words, check=True)
+    assert vigie("receive", "--wait", "--stream", "result", "1", check=True).stdout == '{"n": 7}\n'
+    again = vigie("receive", "--stream", "result", "1", check=True)
+    assert (again.stdout, again.stderr.startswith("nothing since ")) == ("", True)
+    vigie("wait", "2", "3", "4", check=True)
+    found = [json.loads(line) for line in vigie("receive", "--json", "1", check=True).stdout.splitlines()]
+    assert [(one["stream"], one["data"]) for one in found] == [("output", "half"), ("result", {"n": 7})]
+    assert found[1]["seq"] > found[0]["seq"]
+    assert found[1]["time"] == json.loads(vigie("show", "1", "--json").stdout)["finished"]
+    assert vigie("receive", "--json", "1", check=True).stdout == ""
+    last = json.loads(vigie("logs", "-n", "1", "--json", "1", check=True).stdout)
+    assert last["stream"] == "result"
+    # Plain text is what it wrote; None is nothing; a large one lies in a file; an object has no text.
+    assert vigie("logs", "1", check=True).stdout == "half\n"
+    assert vigie("logs", "--stream", "result", "2", check=True).stdout == ""
+    assert vigie("receive", "--stream", "result", "2").stderr == (
+        "2 is completed and has nothing in result; everything: vigie logs 2\n"
+    )
+    assert vigie("logs", "--stream", "result", "3", check=True).stdout == "x" * (1 << 20) + "\n"
+    assert vigie("logs", "--stream", "result", "4", check=True).stdout == "(an object)\n"
+    (record,) = vigie_records(home, 4, "result")
+    assert record.value == {1, 2}
+
+
+def vigie_records(home, job, stream):
+    with Reader(home) as reader:
+        return list(iter_records(reader, home, job, streams=[stream]))
+
+
+def test_a_followed_function_ends_with_its_result(home, vigie):
+    Path(home.user, "shop.py").write_text("def total():\n    yield 1\n    return 2\n")
+    job = vigie("start", "-f", "shop:total", check=True).stdout.strip()
+    found = [json.loads(line) for line in vigie("receive", "--follow", "--json", job, check=True).stdout.splitlines()]
+    assert [(one["stream"], one["data"]) for one in found] == [("output", 1), ("result", 2)]
 
 
 def test_reading_goes_on_with_the_agent_down(home, vigie):

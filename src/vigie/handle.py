@@ -248,7 +248,7 @@ class Job:
     # --- output ---------------------------------------------------------------
 
     def logs(self, *, streams: Iterable[str] | None = None) -> list[Record]:
-        """Give all records so far: a command's lines, what a function said and yielded."""
+        """Give all records so far: a command's lines; what a function said, yielded and returned."""
         from vigie import output
 
         return list(output.iter_records(self._session.reader, self._session.home, self.id, streams=streams))

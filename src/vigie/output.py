@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from vigie.model import FINISHED, STREAMS
-from vigie.records import ABSENT
+from vigie.records import ABSENT, encode
 from vigie.streams import CommandSource, Piece, RecordSource
 
 if TYPE_CHECKING:
@@ -186,8 +186,27 @@ class Output:
             return b""
         key = (attempt, self._version[1])
         if self._inline[0] != key:
-            self._inline = (key, self._reader.content(self.job).get("records") or b"")
+            content = self._reader.content(self.job)
+            self._inline = (key, (content.get("records") or b"") + self._returned(attempt, content))
         return self._inline[1]
+
+    def _returned(self, attempt: int, content: Row) -> bytes:
+        """Give the last record of an attempt that completed: what its function returned, if not None."""
+        if "result" not in self._streams or self.row["state"] != "completed" or attempt != self.row["attempt"]:
+            return b""
+        encoding, blob = content.get("result_encoding"), content.get("result")
+        if encoding == "file":
+            from vigie.workfiles import read_result
+
+            try:
+                encoding, blob = read_result(self._home.job_file(self.job, "result", attempt))
+            except FileNotFoundError:
+                # Removed with its job while we read.
+                return b""
+        at = self.row["finished"]
+        if encoding == "json" and blob not in (None, b"null"):
+            return encode("result", at, json_data=bytes(blob).decode())
+        return encode("result", at, pickled=bytes(blob)) if encoding == "pickle" and blob is not None else b""
 
     def _tail_time(self, attempt: int, last: int) -> int | None:
         """Date what stands behind the last entry of the index."""

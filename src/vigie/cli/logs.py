@@ -22,7 +22,8 @@ EXAMPLES = """\
 vigie logs 12                    # all of it, on stdout
 vigie logs -f backup             # and what comes, until the job ends
 vigie logs -n 20 last
-vigie logs 12 --stream error     # output, error, warning, info, debug, log, progress …
+vigie logs 12 --stream error     # or output, warning, info, debug, log, progress, checkpoint
+vigie logs 12 --stream result    # what its function returned
 vigie logs 12 --raw > copy       # to a file bytes always pass unchanged
 vigie logs 12 --json | jq -r .text
 """
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Add what ``logs`` and ``receive`` have in common."""
     add = parser.add_argument
-    add("--stream", metavar="S,…", action="append", help="only these streams")
+    add("--stream", metavar="S,…", action="append", help="only these streams: output, error, warning, result …")
     add("--raw", action="store_true", help="control sequences too, on a terminal")
     add("--json", action="store_true", help="one JSON line a record")
 
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace, out: Context) -> int:
     if args.follow:
         _endings(outputs, out)
     elif not printer.count:
-        _nothing(outputs, out)
+        _nothing(outputs, shown.streams_of(args.stream), out)
     return 0
 
 
@@ -118,12 +119,20 @@ def _endings(outputs: list[Output], out: Context) -> None:
         out.say(f"{clean(view.what(row))} {row['state']}{f' ({how})' if how else ''}{took}{then}")
 
 
-def _nothing(outputs: list[Output], out: Context) -> None:
+def _nothing(outputs: list[Output], chosen: tuple[str, ...] | None, out: Context) -> None:
     if not out.is_person or not outputs:
         return
+    for output in outputs:
+        out.say(nothing(output, chosen))
+
+
+def nothing(output: Output, chosen: tuple[str, ...] | None) -> str:
+    """Say that a job has written nothing (to the streams chosen), and where to look."""
     from vigie import view
     from vigie.terminal import clean
 
-    for output in outputs:
-        then = f"vigie show {output.job}" if output.ended else f"vigie logs -f {output.job}"
-        out.say(f"{clean(view.what(output.row))} is {output.row['state']} and has written nothing · {then}")
+    how = f"{clean(view.what(output.row))} is {output.row['state']} and has"
+    if chosen is not None:
+        return f"{how} nothing in {', '.join(chosen)}; everything: vigie logs {output.job}"
+    then = f"vigie show {output.job}" if output.ended else f"vigie logs -f {output.job}"
+    return f"{how} written nothing · {then}"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 
-from vigie import view
 from vigie.cli import shown
-from vigie.cli.logs import add_output_options, streams
+from vigie.cli.logs import add_output_options, nothing, streams
 from vigie.cli.printer import Printer
 from vigie.errors import Conflict, NotFound
 from vigie.output import POLL, Output
-from vigie.terminal import clean, moment
+from vigie.terminal import moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ vigie receive --wait backup      # all the rest, once it has ended
 vigie receive --follow 12        # as it comes
 vigie receive --keep 12          # look, and let it be new the next time too
 vigie receive --reader bot 12    # a position of its own beside everybody else's
+vigie receive --wait --stream result 12    # what its function returned
 """
 #: Seconds between two moves of a position while following: each is a commit on disk.
 _MOVE = 0.25
@@ -48,9 +48,10 @@ def run(args: argparse.Namespace, out: Context) -> int:
     jobs = reader.resolve(args.jobs)
     if args.wait:
         out.client().call("wait", ids=jobs, any=False, timeout=None, results=False)
-    name = reader_name(args.reader, shown.streams_of(args.stream))
+    chosen = shown.streams_of(args.stream)
+    name = reader_name(args.reader, chosen)
     printer = Printer(out, raw=args.raw, as_json=args.json, many=len(jobs) > 1)
-    taken = [Reception(out, job, name, streams(args), keep=args.keep) for job in jobs]
+    taken = [Reception(out, job, name, streams(args), keep=args.keep, chosen=chosen) for job in jobs]
     silent: list[Reception] = []
     for one in taken:
         before = printer.count
@@ -81,11 +82,21 @@ def reader_name(name: str, chosen: tuple[str, ...] | None) -> str:
 class Reception:
     """One job's new output for one reader: read, print, flush, and only then move the position."""
 
-    def __init__(self, out: Context, job: int, name: str, wanted: tuple[str, ...], *, keep: bool) -> None:
+    def __init__(
+        self,
+        out: Context,
+        job: int,
+        name: str,
+        wanted: tuple[str, ...],
+        *,
+        keep: bool,
+        chosen: tuple[str, ...] | None = None,
+    ) -> None:
         self._out = out
         self._job = job
         self._name = name
         self._keep = keep
+        self._chosen = chosen
         stands = out.reader().cursor(job, name)
         self._old: dict[str, Any] | None = stands[0] if stands else None
         self._at = stands[1] if stands else None
@@ -138,8 +149,7 @@ class Reception:
     def say_nothing_new(self) -> None:
         """Say that nothing came, and since when."""
         if self._at is None:
-            row = self._output.row
-            self._out.say(f"{clean(view.what(row))} is {row['state']} and has written nothing · vigie show {self._job}")
+            self._out.say(nothing(self._output, self._chosen))
             return
         since = moment(self._at, shown.now())
         self._out.say(f"nothing since {since}; everything: vigie logs {self._job}")
