@@ -24,9 +24,10 @@ from hypothesis import strategies as st
 
 import docs_session
 from vigie.cli import main
-from vigie.demo import place, stage, work
+from vigie.demo import stage, work
+from vigie.demo import tree as trees
 from vigie.demo.load import Count
-from vigie.demo.place import Place
+from vigie.place import Place
 from vigie.errors import UsageError, VigieError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,22 +93,22 @@ def test_only_plain_files_are_copied(tmp_path: Path) -> None:
     (source / "empty").touch()
     (source / "link").symlink_to("sub/a")
     os.mkfifo(source / "fifo")
-    (source / "large").write_bytes(bytes(place._LARGEST + 1))
+    (source / "large").write_bytes(bytes(trees._LARGEST + 1))
     target = tmp_path / "target"
-    assert place.copy(str(source), str(target)) == (1, 3)
+    assert trees.copy(str(source), str(target)) == (1, 3)
     assert work.files_of(str(target)) == [str(target / "sub" / "a")]
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENOENT, errno.EIO])
 def test_what_cannot_be_read_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     fail_to_copy(tmp_path, monkeypatch, number)
-    assert place.copy(str(tmp_path / "source"), str(tmp_path / "target")) == (1, 4)
+    assert trees.copy(str(tmp_path / "source"), str(tmp_path / "target")) == (1, 4)
 
 
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_to_copy(tmp_path, monkeypatch, errno.ENOSPC)
     with pytest.raises(VigieError, match="no room for a copy"):
-        place.copy(str(tmp_path / "source"), str(tmp_path / "target"))
+        trees.copy(str(tmp_path / "source"), str(tmp_path / "target"))
 
 
 def fail_to_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -122,24 +123,24 @@ def fail_to_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -
             raise OSError(number, os.strerror(number), path)
         real(path, where)
 
-    monkeypatch.setattr(place.shutil, "copyfile", copyfile)
+    monkeypatch.setattr(trees.shutil, "copyfile", copyfile)
 
 
 def test_a_copy_does_not_copy_itself(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
     (tmp_path / "place").mkdir()
     (tmp_path / "place" / "b").write_text("b")
-    assert place.copy(str(tmp_path), str(tmp_path / "place" / "tree")) == (1, 1)
+    assert trees.copy(str(tmp_path), str(tmp_path / "place" / "tree")) == (1, 1)
 
 
 def test_a_copy_has_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "source").mkdir()
     for n in range(5):
         (tmp_path / "source" / str(n)).write_bytes(bytes(10))
-    monkeypatch.setattr(place, "_BYTES", 35)
-    assert place.copy(str(tmp_path / "source"), str(tmp_path / "one")) == (3, 30)
-    monkeypatch.setattr(place, "_FILES", 2)
-    assert place.copy(str(tmp_path / "source"), str(tmp_path / "two")) == (2, 20)
+    monkeypatch.setattr(trees, "_BYTES", 35)
+    assert trees.copy(str(tmp_path / "source"), str(tmp_path / "one")) == (3, 30)
+    monkeypatch.setattr(trees, "_FILES", 2)
+    assert trees.copy(str(tmp_path / "source"), str(tmp_path / "two")) == (2, 20)
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -147,7 +148,7 @@ def test_nothing_to_work_on(tmp_path: Path, there: bool) -> None:
     if there:
         (tmp_path / "source").mkdir()
     with pytest.raises(UsageError, match="source"):
-        place.copy(str(tmp_path / "source"), str(tmp_path / "target"))
+        trees.copy(str(tmp_path / "source"), str(tmp_path / "target"))
 
 
 # The place ------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from vigie.demo.place import Place
+from vigie.place import Place
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "pictures" / "tour.svg"

@@ -34,8 +34,9 @@ def run(args: argparse.Namespace, out: Context) -> int:
     if not _LEAST <= args.jobs <= _MOST:
         raise UsageError(f"--jobs is {args.jobs}: from {_LEAST} to {_MOST} make sense")
     from vigie.demo import story
-    from vigie.demo.place import Place, default_tree
     from vigie.demo.stage import Broken, Stage
+    from vigie.demo.tree import default_tree
+    from vigie.place import Place
 
     stage = Stage(out)
     source = os.path.abspath(args.dir) if args.dir is not None else default_tree()

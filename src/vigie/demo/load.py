@@ -24,7 +24,7 @@ from vigie.session import session
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from vigie.demo.place import Place
+    from vigie.place import Place
     from vigie.demo.stage import Stage
     from vigie.handle import Job
 

@@ -7,14 +7,14 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from vigie.demo import load, work
-from vigie.demo.place import copy
+from vigie.demo.tree import copy
 from vigie.demo.stage import Broken
 from vigie.errors import VigieError
 from vigie.handle import get
 from vigie.values import format_size
 
 if TYPE_CHECKING:
-    from vigie.demo.place import Place
+    from vigie.place import Place
     from vigie.demo.stage import Stage
 
 __all__ = ["play"]

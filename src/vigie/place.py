@@ -1,6 +1,6 @@
-"""Where the demo plays: a directory with a home of its own, of which nothing stays.
+"""A directory with a home of its own, of which nothing stays.
 
-Whatever ends the demo (its end, a failure, Ctrl-C, a closed terminal), the place is
+Whatever ends its use (the end, a failure, Ctrl-C, a closed terminal), the place is
 left as it was found: every process of its home is ended by its number, which a scan
 has found by the home's name in its words or by the mark of its attempt, and the
 directory is deleted.
@@ -8,13 +8,10 @@ directory is deleted.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import signal
-import stat
 import sys
-import sysconfig
 import tempfile
 import time
 from typing import TYPE_CHECKING, Any, Self
@@ -22,33 +19,17 @@ from typing import TYPE_CHECKING, Any, Self
 from vigie import procs
 from vigie.agent.marks import Marks
 from vigie.config import Home
-from vigie.errors import UsageError, VigieError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import FrameType
 
-__all__ = ["Place", "copy", "default_tree"]
+__all__ = ["Place"]
 
-#: What to copy at most, enough work for two seconds: bytes, files, bytes of one file.
-_BYTES = 12 * 1000 * 1000
-_FILES = 3000
-_LARGEST = 1000 * 1000
-_SKIPPED = frozenset({"site-packages", "dist-packages", "__pycache__", "test", "tests", ".git"})
 #: Seconds for an agent to end when asked, and for the killed to be gone.
 _ENDING = 5.0
 _GONE = 10.0
-_ELSEWHERE = "vigie demo --dir /usr/share/doc"
-
-
-def default_tree() -> str:
-    """Give the directory of Python's own library: on every machine, readable, and text.
-
-    >>> os.path.isdir(default_tree())
-    True
-    """
-    found = sysconfig.get_path("stdlib")
-    return found if os.path.isdir(found) else os.path.dirname(os.path.abspath(os.__file__))
+#: By what a command line shows which process of ours it is.
+_KINDS = {"agent": "vigie.agent", "keeper": "vigie.keeper", "worker": "worker.py"}
 
 
 class Place:
@@ -59,6 +40,11 @@ class Place:
     prefix:
         How the directory's name begins.
 
+    Attributes
+    ----------
+    keep:
+        Set it to leave the directory where it is; its processes are ended all the same.
+
     On entering, the working directory, ``VIGIE_HOME`` and ``VIRTUAL_ENV`` (so that
     function jobs run on Vigie's own Python) are those of the place; on leaving, all
     its processes are ended, and the rest is as before.
@@ -67,6 +53,7 @@ class Place:
     def __init__(self, prefix: str = "vigie-demo-") -> None:
         self.top = os.path.realpath(tempfile.mkdtemp(prefix=prefix))
         self.home = Home(os.path.join(self.top, "home"))
+        self.keep = False
         self._before: dict[str, str] = {}
         self._handlers: dict[int, Any] = {}
         self._cwd = -1
@@ -96,7 +83,8 @@ class Place:
                 os.close(self._cwd)
             else:
                 os.chdir("/")
-            shutil.rmtree(self.top, ignore_errors=True)
+            if not self.keep:
+                shutil.rmtree(self.top, ignore_errors=True)
             for name in [name for name in os.environ if name not in self._before]:
                 del os.environ[name]
             os.environ.update(self._before)
@@ -116,9 +104,15 @@ class Place:
         ]
 
     def _ours(self, process: procs.Process) -> bool:
-        words = _words(process.pid)
-        ours = any(word in ("vigie.agent", "vigie.keeper") or word.endswith("worker.py") for word in words)
-        return ours and self.home.root in words
+        return self.kind(process.pid) is not None
+
+    def kind(self, pid: int) -> str | None:
+        """Tell which process of ours a number is: ``agent keeper worker``; None if none of this home."""
+        words = _words(pid)
+        if self.home.root not in words:
+            return None
+        found = (kind for word in words for kind, end in _KINDS.items() if word.endswith(end))
+        return next(found, None)
 
     def members(self, job: int) -> list[procs.Process]:
         """Find the living processes of a job's attempts, by their mark alone."""
@@ -134,7 +128,7 @@ class Place:
             When one could not be ended, naming it.
         """
         for found in self.processes():
-            if "vigie.agent" in _words(found.pid):
+            if self.kind(found.pid) == "agent":
                 procs.send_signal(found.identity, signal.SIGTERM)
                 _await(found, _ENDING)
         deadline = time.monotonic() + _GONE
@@ -165,53 +159,3 @@ def _await(process: procs.Process, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while procs.alive(process.identity) and time.monotonic() < deadline:
         time.sleep(0.01)
-
-
-# --- the tree ---------------------------------------------------------------------
-
-
-def copy(source: str, target: str) -> tuple[int, int]:
-    """Copy a tree's plain files until there is work for two seconds; give how many and their bytes.
-
-    Links, special files, caches, tests, large files and what may not be read are left out.
-
-    Raises
-    ------
-    UsageError
-        When there is no such directory, or nothing in it that can be copied.
-    VigieError
-        When there is no room for the copy.
-    """
-    if not os.path.isdir(source):
-        raise UsageError(f"--dir {source}: there is no such directory", _ELSEWHERE)
-    count = size = 0
-    for path, length in _plain(source, os.path.dirname(os.path.abspath(target))):
-        if size + length > _BYTES or count == _FILES:
-            break
-        where = os.path.join(target, os.path.relpath(path, source))
-        os.makedirs(os.path.dirname(where), exist_ok=True)
-        try:
-            shutil.copyfile(path, where)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise VigieError(f"no room for a copy in {target}", "set TMPDIR to a directory with 100 MB") from None
-            # It was deleted meanwhile, or cannot be read after all.
-            continue
-        count, size = count + 1, size + length
-    if not count:
-        raise UsageError(f"--dir {source}: no file in it can be read", _ELSEWHERE)
-    return count, size
-
-
-def _plain(source: str, avoided: str) -> Iterator[tuple[str, int]]:
-    """Give path and bytes of what can be copied; nothing below ``avoided``."""
-    for directory, below, names in os.walk(source):
-        below[:] = sorted(name for name in below if name not in _SKIPPED and os.path.join(directory, name) != avoided)
-        for name in sorted(names):
-            path = os.path.join(directory, name)
-            try:
-                info = os.lstat(path)
-            except OSError:
-                continue
-            if stat.S_ISREG(info.st_mode) and 0 < info.st_size <= _LARGEST and os.access(path, os.R_OK):
-                yield path, info.st_size
