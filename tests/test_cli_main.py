@@ -159,7 +159,38 @@ def test_a_verb_that_does_not_exist(vigie: Program) -> None:
         (["wait", "--nonsense"], 2, "--nonsense"),
         (["remove", "--older-than", "1d"], 2, "--finished"),
         (["remove", "--finished", "7"], 2, "--finished"),
-        (["queue"], 2, "required"),
+        (["queue"], 2, "queue: what to do is missing: one of list, set, pause, resume\n  vigie queue --help\n"),
+        (["queue", "set"], 2, "queue set: NAME is missing"),
+        (["queue", "set", "x"], 2, "give --slots N (or default), --rate R (or none), or both"),
+        (["queue", "sett", "x"], 2, "sett is none of list, set, pause, resume\n  did you mean vigie queue set? · "),
+        (["queue", "set", "x", "--slot", "1"], 2, "did you mean --slots? · vigie queue set --help"),
+        (["agent", "stpo"], 2, "did you mean vigie agent stop? · vigie agent --help"),
+        (["completion", "tcsh"], 2, "tcsh is none of bash, fish, zsh"),
+        (
+            ["show"],
+            2,
+            "show: JOB is missing: id, name (its newest), last, or - (an id on stdin)\n  vigie show --help\n",
+        ),
+        (["show", "1", "2"], 2, "2 is one word too many: it takes JOB and no more\n  vigie show --help"),
+        (["jobs", "failed"], 2, "did you mean --state failed? · vigie jobs --help"),
+        (["jobs", "copy"], 2, "did you mean --name copy?"),
+        (["jobs", "12"], 2, "did you mean vigie show 12?"),
+        (["jobs", "--json=1"], 2, "jobs: --json takes no value"),
+        (["jobs", "--limit"], 2, "jobs: --limit needs a value"),
+        (["jobs", "--limit", "--json"], 2, "jobs: --limit needs a value\n"),
+        (["jobs", "--since", "-2h"], 2, "jobs: --since needs a value; if -2h is it: --since=-2h"),
+        (["jobs", "--stat", "failed"], 2, "there is no option --stat\n  did you mean --state? · vigie jobs --help\n"),
+        (
+            ["jobs", "--since", "yesterday"],
+            2,
+            "--since: 'yesterday' is not a time\n  write it as 2h or 30m (ago), 14:00",
+        ),
+        (["logs", "-n", "x", "1"], 2, "logs: -n: 'x' is not a whole number\n  vigie logs --help\n"),
+        (["logs", "-nx", "1"], 2, "logs: -n: 'x' is not a whole number"),
+        (["logs", "--lines=x", "1"], 2, "logs: --lines: 'x' is not a whole number"),
+        (["logs", "-x"], 2, "logs: there is no option -x"),
+        (["events", "--limit", "many"], 2, "events: --limit: 'many' is not a whole number"),
+        (["start", "--timout", "5m", "ls"], 2, "did you mean --timeout? · vigie start --help"),
         (["queue", "set", "7"], 2, "cannot be a name"),
         (["queue", "set", "a", "--slots", "many"], 2, "--slots"),
         (["queue", "set", "a", "--rate", "0/s"], 2, "--rate"),
@@ -179,6 +210,34 @@ def test_bad_input_is_named_and_starts_nothing(
     assert "Traceback" not in done.stderr
     assert home.processes() == []
     assert not os.path.exists(home.root)
+
+
+def test_help_comes_whatever_else_is_wrong(vigie: Program) -> None:
+    assert vigie("logs", "--nonsense", "-h", check=True).stdout.startswith("usage: vigie logs")
+
+
+def test_words_behind_a_later_option_count_too(home: Any) -> None:
+    def jobs(verb: str, *words: str) -> list[str]:
+        found: list[str] = parser_of(verb, load(verb)).parse_args(words).jobs
+        return found
+
+    assert jobs("stop", "1", "--grace", "5s", "2") == ["1", "2"]
+    assert jobs("logs", "-f", "1", "-n", "-5", "2", "-") == ["1", "2", "-"]
+    assert jobs("logs", "-fn3", "1") == ["1"]
+    assert jobs("logs", "--", "-f") == ["-f"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ("stop", "all jobs that have not ended"),
+        ("suspend", "all jobs that run"),
+        ("retry", "all jobs that failed"),
+        ("jobs", "all jobs: those of schedules"),
+    ],
+)
+def test_the_help_says_all_of_what(verb: str, said: str) -> None:
+    assert said in " ".join(parser_of(verb, load(verb)).format_help().split())
 
 
 def test_a_traceback_only_when_asked_for(vigie: Program) -> None:

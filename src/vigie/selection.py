@@ -154,13 +154,13 @@ def from_args(args: argparse.Namespace, now: int | None = None) -> Filter:
     )
 
 
-def moment(text: str, now: int | None = None) -> int:
+def moment(text: str, now: int | None = None, option: str = "--since") -> int:
     """Give the instant (µs UTC) that ``2h`` (ago), ``09:30`` or ISO 8601 names."""
     import time
 
     from vigie import values
 
-    return values.parse_time(text, time.time_ns() // 1000 if now is None else now, past=True, option="--since")
+    return values.parse_time(text, time.time_ns() // 1000 if now is None else now, past=True, option=option)
 
 
 def _states(given: list[str]) -> tuple[str, ...]:

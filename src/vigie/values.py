@@ -64,6 +64,7 @@ _DURATION_HINT = "write it as 90s, 5m, 1h30m, 2d, 250ms or PT1H30M"
 _SIZE_HINT = "write it as 10 GiB, 500 MB or a number of bytes"
 _RATE_HINT = "write it as 10/s, 600/m or 5/h"
 _TIME_HINT = "write it as 2026-11-23T14:00, 2026-11-23T14:00+01:00 or 14:00"
+_PAST_HINT = "write it as 2h or 30m (ago), 14:00, 2026-11-23, 2026-11-23T14:00 or 2026-11-23T14:00+01:00"
 
 
 def parse_duration(text: str | float | timedelta, option: str = "duration") -> int:
@@ -370,7 +371,7 @@ def parse_time(
                 return now_us - parse_duration(body)
             except ValueError:
                 pass
-        raise UsageError(f"{option}: {text!r} is not a time", _TIME_HINT) from None
+        raise UsageError(f"{option}: {text!r} is not a time", _PAST_HINT if past else _TIME_HINT) from None
 
 
 def _nearest_moment(clock: object, now_us: int, tz: tzinfo | None, *, past: bool) -> int:

@@ -19,18 +19,23 @@ __all__ = ["REMOVE", "RESUME", "RETRY", "STOP", "SUSPEND"]
 _OPEN = ("queued", "blocked", "running", "suspended")
 
 
-def _add_selection(parser: argparse.ArgumentParser) -> None:
+def _add_selection(parser: argparse.ArgumentParser, every: str) -> None:
     from vigie.cli.options import add_selection
 
-    add_selection(parser)
+    add_selection(parser, every)
     parser.add_argument("--json", action="store_true", help="answer with JSON")
+
+
+def _adding(every: str) -> Callable[[argparse.ArgumentParser], None]:
+    """Make what adds SEL to a verb whose ``--all`` means ``every``."""
+    return lambda parser: _add_selection(parser, every)
 
 
 # --- stop -------------------------------------------------------------------------
 
 
 def _add_stop(parser: argparse.ArgumentParser) -> None:
-    _add_selection(parser)
+    _add_selection(parser, "all jobs that have not ended")
     parser.add_argument("--grace", metavar="T", help="between SIGTERM and SIGKILL; 0 kills at once; default: the job's")
 
 
@@ -92,7 +97,7 @@ def _report(jobs: list[dict[str, Any]], done: str, out: Context) -> int:
 
 
 def _add_remove(parser: argparse.ArgumentParser) -> None:
-    _add_selection(parser)
+    _add_selection(parser, "all jobs that have ended; with --force those that have not begun too")
     parser.add_argument("--force", action="store_true", help="those that have not begun too")
     parser.add_argument("--finished", action="store_true", help="all that have ended")
     parser.add_argument("--older-than", metavar="T", help="with --finished: only those that ended this long ago")
@@ -153,7 +158,7 @@ SUSPEND = Verb(
 vigie suspend 12
 vigie suspend --queue imports
 """,
-    _add_selection,
+    _adding("all jobs that run"),
     _changing("suspend", ("running",), "suspended"),
 )
 RESUME = Verb(
@@ -162,7 +167,7 @@ RESUME = Verb(
 vigie resume 12
 vigie resume --all
 """,
-    _add_selection,
+    _adding("all suspended jobs"),
     _changing("resume", ("suspended",), "resumed"),
 )
 RETRY = Verb(
@@ -171,7 +176,7 @@ RETRY = Verb(
 vigie retry 12
 vigie retry --state failed --since 1d
 """,
-    _add_selection,
+    _adding("all jobs that failed, were stopped or are lost"),
     _changing("retry", ("failed", "stopped", "lost"), "started again"),
 )
 REMOVE = Verb(

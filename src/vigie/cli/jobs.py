@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     selection.add_arguments(parser)
     add = parser.add_argument
-    add("--all", action="store_true", help="schedules' firings, services' lives and map items too")
+    add("--all", action="store_true", help="all jobs: those of schedules, services and parallel runs too")
     add("--limit", metavar="N", type=int, help=f"at most N (on a terminal {USUAL}, else all; 0: all)")
     add("--watch", action="store_true", help="stay and show every change; Ctrl-C ends it")
     add("--json", action="store_true", help="as an array")

@@ -151,13 +151,13 @@ def parse(words: Sequence[str], prog: str) -> Parsed | None:
             raise _unknown(flag, prog)
         if metavar is None:
             if value is not None:
-                raise UsageError(f"{prog[6:]}: {flag} takes no value", f"{prog} -h")
+                raise UsageError(f"{prog[6:]}: {flag} takes no value", f"{prog} --help")
             setattr(found, name, True)
             continue
         if value is None:
             value = next(rest, None)
         if value is None:
-            raise UsageError(f"{prog[6:]}: {flag} needs a value", f"{prog} -h")
+            raise UsageError(f"{prog[6:]}: {flag} needs a value", f"{prog} --help")
         if metavar.endswith("+"):
             getattr(found, name).append(value)
         else:
@@ -176,12 +176,9 @@ def _flag(word: str, prog: str) -> tuple[str, str | None]:
 
 
 def _unknown(flag: str, prog: str) -> UsageError:
-    from difflib import get_close_matches
+    from vigie.cli.parser import no_option
 
-    close = get_close_matches(flag, _NAMES, 1)
-    return UsageError(
-        f"{prog[6:]}: there is no option {flag}", f"did you mean {close[0]}?" if close else f"{prog} -h shows them"
-    )
+    return no_option(flag, [name for name in _NAMES if name != "--raw" or prog.endswith("run")], prog)
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str], bool]:
@@ -245,12 +242,12 @@ def _options(args: argparse.Namespace | Parsed, out: Context) -> Options:
 # --- SEL --------------------------------------------------------------------------
 
 
-def add_selection(parser: argparse.ArgumentParser) -> None:
-    """Add SEL: jobs by id, name, ``last`` or ``-``; or a filter; or ``--all``."""
+def add_selection(parser: argparse.ArgumentParser, every: str) -> None:
+    """Add SEL: jobs by id, name, ``last`` or ``-``; or a filter; or ``--all``, which means ``every``."""
     from vigie import selection as filters
 
     parser.add_argument("jobs", nargs="*", metavar="JOB", help="id, name (its newest), last, or - (ids on stdin)")
-    parser.add_argument("--all", action="store_true", help="all that the verb can do something to")
+    parser.add_argument("--all", action="store_true", help=every)
     filters.add_arguments(parser)
 
 

@@ -42,7 +42,13 @@ def run(args: argparse.Namespace, out: Context) -> int:
     if args.action == "list":
         return _list(args, out)
     if args.action == "set":
-        answer = out.client().call("queue_set", name=_name(args.name), **_settings(args))
+        name, settings = _name(args.name), _settings(args)
+        if not settings:
+            raise UsageError(
+                f"queue set {name}: nothing is set: give --slots N (or default), --rate R (or none), or both",
+                f"vigie queue set {name} --slots 2",
+            )
+        answer = out.client().call("queue_set", name=name, **settings)
     else:
         _known(args.name, out)
         answer = out.client().call(f"queue_{args.action}", name=args.name)

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     from vigie.cli.options import add_selection
 
-    add_selection(parser)
+    add_selection(parser, "all jobs that have not ended")
     parser.add_argument("--any", action="store_true", help="until one of them has ended")
     parser.add_argument("--timeout", metavar="T", help="at most this long; they go on")
     parser.add_argument("--json", action="store_true", help="answer with a JSON object")

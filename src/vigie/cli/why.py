@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, out: Context) -> int:
     row = reader.get(shown.one_job([args.job], out))
     at = shown.now()
     if args.at is not None:
-        instant = selection.moment(args.at, at)
+        instant = selection.moment(args.at, at, "--at")
         made = at_instant(row, list(_events(reader, row["id"])), instant, at)
     else:
         made = explain(facts(row, at, out))

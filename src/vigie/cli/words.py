@@ -41,12 +41,14 @@ How durations, sizes, rates and times are written.
   durations   90s, 5m, 1h30m, 2d, 250ms, PT1H30M; a bare number is seconds
   sizes       10 GiB, 500 MB, 1024
   rates       10/s, 600/m
-  times       2026-11-23T14:00, 2026-11-23T14:00+01:00, or 14:00 (local, the next)""",
+  times       2026-11-23T14:00, 2026-11-23T14:00+01:00, or 14:00 (local, the next);
+              of the past (--since) 14:00 is the last, and 2h or 30m are that long ago""",
     "sel": """\
 Which jobs a verb is about: JOB…, or a FILTER, or --all.
   JOB      id, name (its newest), last, or - (ids on stdin)
   FILTER   --state S --name GLOB --tag T --queue Q --since T --schedule N --service N --parent JOB
-  --all    all that the verb can do something to""",
+  --all    all jobs that the verb can do something to: stop, those that have not ended;
+           resume, the suspended ones (vigie VERB -h)""",
     "what": """\
 What start and run can run.
   [--] CMD ARG…              a command; behind -- always a command
