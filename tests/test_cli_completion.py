@@ -57,6 +57,11 @@ def complete(vigie: Program, *words: str) -> list[str]:
             ["stop", "--state", "="],
             ["queued", "blocked", "running", "suspended", "completed", "failed", "stopped", "lost"],
         ),
+        (["jobs", "--state", "failed,l"], ["failed,lost"]),
+        (["jobs", "--state", "failed,lost,s"], ["failed,lost,suspended", "failed,lost,stopped"]),
+        (["jobs", "--state=failed,l"], ["--state=failed,lost"]),
+        (["jobs", "--state", "failed,f"], []),
+        (["logs", "--stream", "error,r"], ["error,result"]),
         (["start", "--on-lost", ""], ["fail", "rerun"]),
         (["start", "--cwd", ""], [":dirs"]),
         (["start", "--env-file", ""], [":files"]),
@@ -122,6 +127,7 @@ def test_bash(need: Any, command: Path, jobs: None) -> None:
     assert bash(need, "vigie", "sta") == ["start"]
     assert bash(need, "vigie", "show", "re") == ["report"]
     assert bash(need, "vigie", "stop", "--state", "=", "su") == ["suspended"]
+    assert bash(need, "vigie", "jobs", "--state", "failed,l") == ["failed,lost"]
     assert bash(need, "vigie", "queue", "pause", "") == ["default", "imports"]
     assert bash(need, "vigie", "nonsense", "") == []
     assert "bash" in bash(need, "vigie", "run", "--", "bas")
@@ -138,6 +144,8 @@ def test_fish(need: Any, command: Path, jobs: None) -> None:
     assert fish("vigie show re") == ["report"]
     assert fish("vigie stop --state su") == ["suspended"]
     assert fish("vigie stop --state=su") == ["--state=suspended"]
+    assert fish("vigie jobs --state failed,l") == ["failed,lost"]
+    assert fish("vigie jobs --state=failed,l") == ["--state=failed,lost"]
     assert fish("vigie queue pause i") == ["imports"]
     assert "bash" in fish("vigie run -- bas")
 
@@ -157,7 +165,18 @@ complete_line () { zpty -n -w z "$1"$'\\t\\x18'; zpty -r z got '*<<*>>*'; print 
 for line in "$@"; do complete_line "$line"; done
 zpty -d z
 """
-    lines = ["vigie sta", "vigie show re", "vigie stop --state su", "vigie queue pause i"]
+    lines = [
+        "vigie sta",
+        "vigie show re",
+        "vigie stop --state su",
+        "vigie jobs --state failed,l",
+        "vigie queue pause i",
+    ]
     found = shell(need("zsh"), "-f", "-c", driver, "zsh", *lines)
-    expected = ["vigie start ", "vigie show report ", "vigie stop --state suspended ", "vigie queue pause imports "]
-    assert found == expected
+    assert found == [
+        "vigie start ",
+        "vigie show report ",
+        "vigie stop --state suspended ",
+        "vigie jobs --state failed,lost ",
+        "vigie queue pause imports ",
+    ]

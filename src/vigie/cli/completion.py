@@ -52,6 +52,7 @@ _vigie() {
         esac
         value=${line%%$'\t'*}
         printf -v quoted %q "$value"
+        quoted=${quoted//\\,/,}
         COMPREPLY+=("$quoted")
     done < <("$program" __complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
     return 0
@@ -125,6 +126,7 @@ _FIXED = {
     "--rate": ("none",),
     "--slots": ("default",),
 }
+_LISTS = ("--state", "--stream")
 #: How many of the newest jobs are offered.
 _MOST = 100
 
@@ -203,7 +205,8 @@ def _candidates(words: list[str], out: Context) -> Candidates:
 def _of_verb(verb: str, before: list[str], current: str, out: Context) -> Candidates:
     option, equals, value = current.partition("=")
     if equals and option.startswith("--"):
-        return [(f"{option}={found}", about) for found, about in _value(verb, option, out) if found.startswith(value)]
+        found = _value(verb, option, value, out)
+        return [(f"{option}={word}", about) for word, about in found if word.startswith(value)]
     from vigie.cli.main import VERBS, load, parser_of
 
     if verb not in VERBS:
@@ -211,7 +214,7 @@ def _of_verb(verb: str, before: list[str], current: str, out: Context) -> Candid
     parser = parser_of(verb, load(verb))
     options = parser._option_string_actions
     if before and before[-1] in options and options[before[-1]].nargs != 0:
-        return _value(verb, before[-1], out)
+        return _value(verb, before[-1], current, out)
     if current.startswith("-") and current != "-":
         return [(name, action.help or "") for name, action in _of_action(parser, before).items() if name != "-h"]
     return _positional(verb, [word for word in before if not word.startswith("-")], out)
@@ -249,7 +252,12 @@ def _positional(verb: str, before: Sequence[str], out: Context) -> Candidates:
     return []
 
 
-def _value(verb: str, option: str, out: Context) -> Candidates:
+def _value(verb: str, option: str, current: str, out: Context) -> Candidates:
+    if option in _LISTS:
+        # Of a list by commas the last part is being typed; what stands before it is not offered again.
+        before, comma, _ = current.rpartition(",")
+        used = before.split(",")
+        return [(before + comma + value, "") for value in _FIXED[option] if value not in used]
     if option in _FIXED:
         return [(value, "") for value in _FIXED[option]]
     if option == "--queue":
