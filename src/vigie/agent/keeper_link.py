@@ -125,7 +125,10 @@ class KeeperLink(asyncio.Protocol):
         if not self._closing:
             log.warning("the keeper went away; starting another")
             self.lost()
-            self._task = asyncio.get_running_loop().create_task(self.connect())
+            self._reconnect()
+
+    def _reconnect(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self.connect())
 
     def _write(self, header: dict[str, Any]) -> None:
         if self._transport is not None:

@@ -149,15 +149,12 @@ class Agent:
 
     async def run(self) -> None:
         """Recover, serve, and stop when asked."""
-        self.store.forget_cached()
-        self.core.reload()
         self.loop.add_signal_handler(signal.SIGTERM, self.stop)
         self.loop.add_signal_handler(signal.SIGINT, self.stop)
         self.loop.add_signal_handler(signal.SIGCHLD, self.watch.reap)
         self.loop.set_exception_handler(_log_exception)
         pidfd.set_subreaper()
-        self.writer.post(self.core.log, "agent-started")
-        self.recovery.prepare()
+        self.begin()
         await self._listen()
         await self.keeper.connect()
         self.upkeep.start()
@@ -165,6 +162,13 @@ class Agent:
         await self._stopping.wait()
         guard.cancel()
         self._close()
+
+    def begin(self) -> None:
+        """Learn what the store and the workers' pages say, before anybody may speak."""
+        self.store.forget_cached()
+        self.core.reload()
+        self.writer.post(self.core.log, "agent-started")
+        self.recovery.prepare()
 
     async def _listen(self) -> None:
         sock = bind_unix(self.home.socket)
