@@ -168,6 +168,20 @@ def test_a_killed_worker_charges_the_running_job_alone(home: HomeUnderTest, tmp_
     assert vigie.start(work.double, 4).result(30) == 8
 
 
+@pytest.mark.parametrize("victims", [["worker"], ["agent", "worker"], ["agent", "keeper", "worker"]])
+def test_a_killed_worker_leaves_nothing_of_its_job_behind(
+    home: HomeUnderTest, tmp_path: Path, victims: list[str]
+) -> None:
+    begun = tmp_path / "begun"
+    job = vigie.start(work.with_a_child, str(begun))
+    until(begun.exists)
+    for kind in victims:
+        kill(home, kind)
+    job.wait(30)
+    assert job.state in ("failed", "lost")
+    until(lambda: not home.processes("other"))
+
+
 def test_nothing_is_lost_or_doubled_when_the_agent_dies_in_a_batch(home: HomeUnderTest, tmp_path: Path) -> None:
     seen = str(tmp_path / "witness")
     for _ in range(4):

@@ -96,3 +96,10 @@ def speak_and_fail_once(tried: str) -> str:
         return "second"
     Path(tried).touch()
     raise RuntimeError("first")
+
+
+def with_a_child(begun: str) -> None:
+    """Start a process that would outlive its worker, and wait for its end."""
+    child = subprocess.Popen(["sleep", "600"])
+    Path(begun).touch()
+    child.wait()

@@ -6,12 +6,14 @@ import asyncio
 import logging
 import sys
 from dataclasses import replace
+from signal import SIGKILL
 from typing import TYPE_CHECKING, Any
 
 from vigie import frames
 from vigie.agent.dispatch import Worker
 from vigie.agent.outcomes import WorkerEnd
 from vigie.agent.worker_link import WorkerLink
+from vigie.procs import Identity, Tree
 
 if TYPE_CHECKING:
     from vigie.agent.main import Agent
@@ -25,6 +27,8 @@ log = logging.getLogger("vigie.agent")
 LOOK = 0.05
 #: A worker without work is let go after this (µs).
 IDLE = 300_000_000
+#: Seconds until a look at /proc that failed is tried again.
+AGAIN = 0.5
 
 
 class Staff:
@@ -97,12 +101,33 @@ class Staff:
         if said.get("message") is not None:
             end = WorkerEnd(0, [], error=said["message"])  # it never ran: it has no files, and may not get any
         else:
-            end = self.agent.world.link(worker).autopsy(said)
+            link = self.agent.world.link(worker)
+            try:
+                self._end_orphans(worker, link)
+            except OSError as error:
+                log.warning("cannot look for what worker %d left, and try again: %s", worker, error)
+                self.agent.loop.call_later(AGAIN, self.gone, worker, said)
+                return
+            end = link.autopsy(said)
         known = self.agent.dispatch.workers.get(worker)
         if known is not None and known.outlived:
             # Its page may be older than its deeds: whatever it held may have begun.
             end = replace(end, started=sys.maxsize)
         self.agent.writer.post(self._gone, worker, end)
+
+    def _end_orphans(self, worker: int, link: WorkerLink) -> None:
+        """End what the job that died with its worker had started, as the worker would have at the job's end.
+
+        Before the commit of that end: should we die between, it is done once more.
+        """
+        agent = self.agent
+        known = agent.dispatch.workers.get(worker)
+        held = None if known is None or known.outlived else known.holding.get(link.started())
+        if held is None or link.ended() >= link.started():
+            return
+        own = agent.core.marks.worker(worker)
+        root = agent.watch.identity(own) or Identity(-1, 0)  # a number that nobody has: its mark must do
+        Tree(root, (own, agent.core.marks.of(held[0], held[1]))).signal(SIGKILL)
 
     def _gone(self, worker: int, end: Any) -> None:
         self.agent.outcomes.worker_gone(worker, end)
