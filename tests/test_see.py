@@ -8,6 +8,7 @@ import re
 import select
 import subprocess
 import sys
+import time
 import tty
 
 import pytest
@@ -156,6 +157,51 @@ def test_jobs_on_a_terminal_fit_it_and_say_what_is_left_out(built):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("columns", "kept"),
+    [
+        ("100", ["ID", "NAME", "STATE", "WHY", "WHEN", "TOOK", "QUEUE", "WHAT"]),
+        ("60", ["ID", "NAME", "STATE", "WHY", "WHEN", "WHAT"]),
+        ("40", ["ID", "NAME", "STATE", "WHAT"]),
+        ("20", None),
+    ],
+)
+def test_a_narrow_terminal_does_without_the_least_columns(built, columns, kept):
+    task = built.task(kind="command", argv=b"x\0", label="rsync -a --delete /srv/photos /backup/photos")
+    now = time.time_ns() // 1000
+    for name in ("photos", "a-name-much-longer-than-any-column-should-be-on-a-small-screen"):
+        built.job("failed", task=task, name=name, reason="signal", signal=11, queue="imports", finished=now)
+    for words in (["jobs"], []):
+        lines = ESCAPES.sub("", on_screen(*words, COLUMNS=columns)).splitlines()
+        heads = [line.split() for line in lines if line.split()[:1] == ["ID"]]
+        assert heads
+        assert kept is None or not words or heads[0] == kept
+        table = [line for line in lines if line.split()[:1] in (["ID"], ["1"], ["2"])]
+        assert len(table) == 3
+        assert max(map(len, table)) <= int(columns)
+
+
+@pytest.mark.slow
+def test_an_encoding_that_lacks_characters_gets_plain_ones(built):
+    task = built.task(kind="command", argv=b"x\0", label="long " * 40)
+    job = built.job("running", task=task, name="copy\x07")
+    built.event("state", job, before="queued", after="running")
+    built.write(job, "out", "tick… \x1b[2J\n".encode())
+    ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "NO_COLOR": "1"}
+    table = on_screen("jobs", **ascii_only)
+    assert "long l..." in table or "lo..." in table or "..." in table
+    assert "copy^G" in table
+    assert max(map(len, table.splitlines())) <= 100
+    assert "queued -> running" in on_screen("events", **ascii_only)
+    assert on_screen("logs", str(job), **ascii_only) == "tick... ^[[2J\n"
+    for words in (["jobs"], ["events"], ["show", str(job)], ["help", "what"], ["jobs", "nothing"], []):
+        shown = on_screen(*words, **ascii_only)
+        assert shown.isascii()
+        assert "\\u" not in shown
+        assert "\\x" not in shown
+
+
+@pytest.mark.slow
 def test_watch_draws_each_change_over_the_old_table(built):
     job = built.job("running", name="copy")
     screen = Screen("jobs", "--watch")
@@ -237,8 +283,6 @@ def test_events_follow_gives_each_commit(built, vigie):
 @pytest.mark.slow
 def test_the_overview_is_one_screen(built):
     built.insert("queues", name="imports", paused=1)
-    import time
-
     now = time.time_ns() // 1000
     running = built.job("running", name="copy", started=now)
     failed = built.job("failed", reason="signal", signal=9, finished=now)

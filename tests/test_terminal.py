@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vigie.terminal import Paint, Sanitizer, Table, ago, cells, clean, clip, lasting, moment, width
+from vigie.terminal import PLAIN, Paint, Sanitizer, Table, ago, cells, clean, clip, lasting, moment, width
 
 BIDI = {0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
@@ -86,14 +86,36 @@ def test_a_character_cut_in_two_is_one():
 
 
 @pytest.mark.slow
-@given(st.lists(st.lists(st.text(max_size=30), min_size=3, max_size=3), min_size=1, max_size=5), st.integers(30, 80))
-def test_no_line_is_longer_than_the_room(rows, room):
-    table = Table(["A", "B", "C"], flexible=2)
-    lines = table.lines(rows, room=room)
-    fixed = max(cells(clean(row[0])) for row in rows), max(cells(clean(row[1])) for row in rows)
-    if max(1, fixed[0]) + max(1, fixed[1]) + 4 + 8 <= room:
+@given(
+    st.lists(st.lists(st.text(max_size=30), min_size=3, max_size=3), min_size=1, max_size=5),
+    st.integers(8, 80),
+    st.permutations([0, 1, 2]).flatmap(lambda order: st.integers(0, 2).map(lambda n: order[:n])),
+)
+def test_no_line_is_longer_than_the_room(rows, room, spare):
+    for encoding in (None, "ascii"):
+        table = Table(["A", "B", "C"], flexible=2, spare=spare, long=(0,))
+        lines = table.lines(rows, room=room, paint=Paint(on=False, encoding=encoding))
         assert all(cells(line) <= room for line in lines)
-    assert len(lines) == len(rows) + 1
+        assert len(lines) == len(rows) + 1
+
+
+def test_spare_columns_go_in_their_order_and_only_where_they_must():
+    row = ["12", "imports", "1h5m", "x" * 30]
+
+    def headers(room):
+        return Table(["ID", "QUEUE", "TOOK", "WHAT"], spare=(1, 2)).lines([row], room=room)[0].split()
+
+    assert headers(None) == headers(60) == headers(31) == ["ID", "QUEUE", "TOOK", "WHAT"]
+    assert headers(30) == headers(22) == ["ID", "TOOK", "WHAT"]
+    assert headers(21) == headers(8) == ["ID", "WHAT"]
+
+
+def test_what_an_encoding_lacks_is_written_plainly():
+    text = "a → b… · ─│└█ ␛ ␊ é 日 \udcff"
+    assert text.encode("ascii", PLAIN).decode() == "a -> b... - -|+# ^[ ^J \\xe9 \\u65e5 \\udcff"
+    assert "é · …".encode("latin-1", PLAIN) == b"\xe9 \xb7 ..."
+    brush = Paint(on=False, encoding="ascii")
+    assert Table(["A"]).lines([["é" * 10]], room=12, paint=brush) == ["A", "\\xe9\\xe9\\..."]
 
 
 def test_columns_align_over_pages_and_with_wide_characters():

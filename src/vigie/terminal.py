@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vigie.cli.context import Context
 
 __all__ = [
+    "PLAIN",
     "Paint",
     "Sanitizer",
     "Table",
@@ -100,6 +101,55 @@ def clean(text: object) -> str:
     return given.translate(_ONE_LINE)
 
 
+# --- characters that a stream cannot show ---------------------------------------------
+
+#: The name of :func:`_plain` as an error handler of encodings.
+PLAIN = "vigie.plain"
+_PLAIN = {
+    **dict.fromkeys("\u2500\u2501\u2504\u2508\u254c\u2550\u2013\u2014\u00b7\u2022", "-"),
+    **dict.fromkeys("\u2502\u2503\u2506\u250a\u254e\u2551", "|"),
+    **{chr(code): "+" for code in range(0x250C, 0x254C)},
+    **{chr(code): "+" for code in range(0x2552, 0x2574)},
+    **{chr(code): "#" for code in range(0x2580, 0x2590)},
+    **dict.fromkeys("\u2591\u2592\u2593", "."),
+    **{chr(0x2400 + code): "^" + chr(code ^ 0x40) for code in range(0x20)},
+    "\u2421": "^?",
+    "\u2026": "...",
+    "\u2192": "->",
+    "\u2190": "<-",
+    "\u25b8": ">",
+    "\u00d7": "x",
+    "\u00b5": "u",
+    "\u03bc": "u",
+    "\u2264": "<=",
+    "\u2265": ">=",
+    "\u2018": "'",
+    "\u2019": "'",
+    "\u201c": '"',
+    "\u201d": '"',
+}
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    r"""Write what an encoding lacks in plain characters, or as an escape.
+
+    >>> "a → b… é".encode("ascii", PLAIN)
+    b'a -> b... \\xe9'
+    """
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lacking), error.end
+
+
+codecs.register_error(PLAIN, _plain)
+
+
+def narrow(stream: Any) -> str | None:
+    """Give the encoding of a stream that cannot show every character, None of one that can."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return None if encoding.lower().replace("-", "").replace("_", "").startswith("utf") else str(encoding)
+
+
 # --- colours -----------------------------------------------------------------------
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
@@ -122,13 +172,21 @@ class Paint:
     ----------
     on:
         Whether the stream takes colours.
+    encoding:
+        The stream's, where it cannot show every character.
 
     >>> Paint(False)("red", "x"), Paint(True)("red", "x")
     ('x', '\\x1b[31mx\\x1b[0m')
     """
 
-    def __init__(self, on: bool) -> None:
+    def __init__(self, on: bool, encoding: str | None = None) -> None:
         self.on = on
+        self.encoding = encoding
+        self.ellipsis = self.shown("\u2026")
+
+    def shown(self, text: str) -> str:
+        """Give a text as the stream will show it, so that its width is right."""
+        return text if self.encoding is None else text.encode(self.encoding, PLAIN).decode(self.encoding)
 
     def __call__(self, style: str | None, text: str) -> str:
         """Give ``text`` in a style: ``bold dim red green yellow blue cyan``, or a job's state."""
@@ -138,7 +196,7 @@ class Paint:
 
 def paint(out: Context) -> Paint:
     """Give the colours that the stdout of a call takes."""
-    return Paint(out.color)
+    return Paint(out.color, narrow(out.stdout))
 
 
 # --- widths ------------------------------------------------------------------------
@@ -185,7 +243,7 @@ def _cell(char: str) -> int:
     return 2 if east_asian_width(char) in "WF" else 1
 
 
-def clip(text: str, room: int) -> str:
+def clip(text: str, room: int, ellipsis: str = "\u2026") -> str:
     """Shorten a text to ``room`` columns, an ellipsis at its end where something is left out.
 
     >>> clip("rsync -a x y", 8)
@@ -193,15 +251,18 @@ def clip(text: str, room: int) -> str:
     """
     if cells(text) <= room:
         return text
-    if room < 1:
-        return ""
+    ellipsis = ellipsis[: max(0, room)]
     taken, used = [], 0
     for char in text:
         used += _cell(char)
-        if used > room - 1:
+        if used > room - len(ellipsis):
             break
         taken.append(char)
-    return "".join(taken) + "…"
+    return "".join(taken) + ellipsis
+
+
+#: A column that gives way keeps this much.
+_LEAST = 12
 
 
 class Table:
@@ -212,9 +273,13 @@ class Table:
     headers:
         The names of the columns.
     flexible:
-        Which column gives way when a line is too long: by default the last one.
+        Which column gives way first when a line is too long: by default the last one.
     right:
         Columns of numbers.
+    spare:
+        Columns left out where there is no room, the first of these first.
+    long:
+        Columns of names, which take a quarter of the line at most where there is no room.
 
     A cell is a text, or ``(text, style)``; texts are cleaned here. Widths only
     grow, so that pages of one long list stay aligned.
@@ -225,10 +290,20 @@ class Table:
     12  df -h
     """
 
-    def __init__(self, headers: Sequence[str], *, flexible: int = -1, right: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        headers: Sequence[str],
+        *,
+        flexible: int = -1,
+        right: Sequence[int] = (),
+        spare: Sequence[int] = (),
+        long: Sequence[int] = (),
+    ) -> None:
         self.headers = list(headers)
         self.flexible = flexible % len(headers)
         self.right = right
+        self.spare = spare
+        self.long = long
         self._widths = [cells(header) for header in headers]
 
     def lines(
@@ -241,7 +316,7 @@ class Table:
     ) -> list[str]:
         """Give the lines; none is longer than ``room`` columns, where that is given."""
         brush = paint or Paint(on=False)
-        split = [[self._cell(cell) for cell in row] for row in rows]
+        split = [[self._cell(cell, brush) for cell in row] for row in rows]
         for row in split:
             for i, (text, _) in enumerate(row):
                 self._widths[i] = max(self._widths[i], cells(text))
@@ -250,28 +325,45 @@ class Table:
         return made + [self._line(row, widths, brush) for row in split]
 
     @staticmethod
-    def _cell(cell: str | tuple[str, str | None]) -> tuple[str, str | None]:
+    def _cell(cell: str | tuple[str, str | None], brush: Paint) -> tuple[str, str | None]:
         text, style = (cell, None) if isinstance(cell, str) else cell
-        return clean(text), style
+        return brush.shown(clean(text)), style
 
-    def _fitted(self, room: int | None) -> list[int]:
-        widths = list(self._widths)
-        if room is not None:
-            over = sum(widths) + 2 * (len(widths) - 1) - room
-            if over > 0:
-                least = min(widths[self.flexible], 8)
-                widths[self.flexible] = max(least, widths[self.flexible] - over)
+    def _fitted(self, room: int | None) -> dict[int, int]:
+        """Give the columns to show and their widths."""
+        widths = dict(enumerate(self._widths))
+        if room is None or _over(widths, room) <= 0:
+            return widths
+        for i in self.long:
+            # One long name must not cost the other columns their place.
+            widths[i] = min(widths[i], max(_LEAST, room // 4))
+        least = min(widths[self.flexible], _LEAST)
+        for i in self.spare:
+            if _over({**widths, self.flexible: least} if self.flexible in widths else widths, room) <= 0:
+                break
+            del widths[i]
+        if self.flexible in widths:
+            widths[self.flexible] = max(least, widths[self.flexible] - max(0, _over(widths, room)))
+        while _over(widths, room) > 0 and max(widths.values()) > 1:
+            widest = max(widths, key=lambda i: widths[i])
+            widths[widest] -= 1
         return widths
 
-    def _line(self, row: Sequence[tuple[str, str | None]], widths: list[int], brush: Paint) -> str:
+    def _line(self, row: Sequence[tuple[str, str | None]], widths: dict[int, int], brush: Paint) -> str:
         parts = []
-        for i, (text, style) in enumerate(row):
-            shown = clip(text, widths[i])
-            pad = " " * (widths[i] - cells(shown))
-            last = i == len(row) - 1
+        last = max(widths)
+        for i, width in widths.items():
+            text, style = row[i]
+            shown = clip(text, width, brush.ellipsis)
+            pad = " " * (width - cells(shown))
             painted = brush(style, shown)
-            parts.append(pad + painted if i in self.right else painted if last else painted + pad)
+            parts.append(pad + painted if i in self.right else painted if i == last else painted + pad)
         return "  ".join(parts).rstrip(" ")
+
+
+def _over(widths: dict[int, int], room: int) -> int:
+    """Give how many columns of the terminal a line has too many."""
+    return sum(widths.values()) + 2 * (len(widths) - 1) - room
 
 
 # --- figures -----------------------------------------------------------------------

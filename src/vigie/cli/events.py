@@ -127,7 +127,7 @@ class _Lines:
     def __init__(self, out: Context, *, as_json: bool) -> None:
         self._out = out
         self._json = as_json
-        self._table = Table(["TIME", "ABOUT", "WHAT", "STATE", "BY", "DETAIL"])
+        self._table = Table(["TIME", "ABOUT", "WHAT", "STATE", "BY", "DETAIL"], spare=(4, 3))
         self._header = out.is_tty
         self._room = width(out.stdout) if out.is_tty else None
         self._day = time.localtime().tm_yday
@@ -146,7 +146,7 @@ class _Lines:
     def _cells(self, row: dict[str, Any]) -> list[str | tuple[str, str | None]]:
         return [
             self._time(row["at"]),
-            str(row["job"]) if row["job"] is not None else (row["object"] or "-"),
+            about(row),
             row["verb"],
             self._change(row),
             row["program"] or ("-" if row["uid"] is None else f"uid {row['uid']}"),
@@ -163,6 +163,13 @@ class _Lines:
         if row["object"] is not None or after is None:
             return "-", None
         return (f"{before} → {after}" if before and before != after else after), after
+
+
+def about(row: dict[str, Any]) -> str:
+    """Give what an event is about: a job, many that follow each other, or a thing."""
+    if row["job"] is None:
+        return row["object"] or "-"
+    return str(row["job"]) if row["last"] is None else f"{row['job']}-{row['last']}"
 
 
 def detail(row: dict[str, Any]) -> str:

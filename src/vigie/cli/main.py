@@ -163,9 +163,17 @@ def _context(program: str) -> Context:
         # what the locale cannot show does not end the program.
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
-            reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+            reconfigure(errors=_errors(stream.encoding or ""))
     return Context(program)
+
+
+def _errors(encoding: str) -> str:
+    """Give what becomes of characters that a stream's encoding lacks."""
+    if encoding.lower().replace("-", "") == "utf8":
+        return "surrogateescape"
+    from vigie.terminal import PLAIN
+
+    return PLAIN
 
 
 def _explain(error: Exception, verb: str, out: Context) -> int:

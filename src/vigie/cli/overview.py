@@ -82,11 +82,15 @@ def _section(title: str, rows: list[dict[str, Any]], total: int, at: int, out: C
         return
     out.print("")
     out.print(paint(out)("bold", title))
-    room = width(out.stdout) - 2 if out.is_tty else None
-    for line in shown.JobTable().lines(rows, at, room=room, paint=paint(out)):
+    for line in shown.JobTable().lines(rows, at, room=_room(out), paint=paint(out)):
         out.print("  " + line)
     if total > len(rows):
         out.print(f"  and {total - len(rows)} more")
+
+
+def _room(out: Context) -> int | None:
+    """Give the columns of an indented table."""
+    return width(out.stdout) - 2 if out.is_tty else None
 
 
 def _queues(rows: list[dict[str, Any]], out: Context) -> None:
@@ -95,7 +99,7 @@ def _queues(rows: list[dict[str, Any]], out: Context) -> None:
         return
     out.print("")
     out.print(paint(out)("bold", "queues"))
-    table = Table(["NAME", "BUSY", "WAITING", "RATE", "STATE"], right=(1, 2))
+    table = Table(["NAME", "BUSY", "WAITING", "RATE", "STATE"], right=(1, 2), spare=(3,))
     cells: list[list[str | tuple[str, str | None]]] = [
         [
             row["name"],
@@ -106,7 +110,7 @@ def _queues(rows: list[dict[str, Any]], out: Context) -> None:
         ]
         for row in rows
     ]
-    for line in table.lines(cells, paint=paint(out)):
+    for line in table.lines(cells, room=_room(out), paint=paint(out)):
         out.print("  " + line)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vigie.cli.shown import dumps
 from vigie.output import Cutter
-from vigie.terminal import Sanitizer, clean, paint
+from vigie.terminal import PLAIN, Sanitizer, clean, paint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Printer:
         style = _STYLES.get(stream)
         # Each line has its own colour, so that a line end never carries one on.
         body = "\n".join(self._paint(style, line) for line in text.split("\n")) if style else text
-        self._write(body.encode(self._encoding, "backslashreplace"))
+        self._write(body.encode(self._encoding, PLAIN))
         self._open_line = not text.endswith("\n")
 
     def _head(self, output: Output) -> None:
@@ -85,7 +85,7 @@ class Printer:
         gap = "\n" if self._open_line else ""
         gap += "\n" if self._last is not None else ""
         head = self._paint("dim", f"==> {output.job}{name}")
-        self._write(f"{gap}{head}\n".encode(self._encoding, "backslashreplace"))
+        self._write(f"{gap}{head}\n".encode(self._encoding, PLAIN))
         self._open_line = False
 
     def flush(self) -> None:

@@ -108,7 +108,7 @@ def _list(args: argparse.Namespace, out: Context) -> int:
     from vigie.terminal import Table, paint, width
     from vigie.values import format_rate
 
-    table = Table(["QUEUE", "SLOTS", "BUSY", "WAITING", "RATE", "STATE", "RUNS"], right=(1, 2, 3))
+    table = Table(["QUEUE", "SLOTS", "BUSY", "WAITING", "RATE", "STATE", "RUNS"], right=(1, 2, 3), spare=(6, 4))
     lines = table.lines(
         (
             [

@@ -14,7 +14,7 @@ import threading
 from vigie.cli.options import WHAT, add_start_options, parse, submission
 from vigie.cli.start import show_dry, waiting
 from vigie.errors import UsageError, VigieError
-from vigie.terminal import Sanitizer
+from vigie.terminal import PLAIN, Sanitizer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class _Watch:
         if not self._raw and stream.isatty():
             key = (piece.attempt, piece.stream)
             text = self._sanitizers.setdefault(key, Sanitizer()).feed(data)
-            data = text.encode(stream.encoding or "utf-8", "backslashreplace")
+            data = text.encode(stream.encoding or "utf-8", PLAIN)
         self._write(stream, data)
 
     def _write(self, stream: TextIO, data: bytes) -> None:

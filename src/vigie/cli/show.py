@@ -8,7 +8,7 @@ import re
 
 from vigie import view
 from vigie.cli import shown
-from vigie.terminal import Table, ago, clean, clip, lasting, paint, size
+from vigie.terminal import Table, ago, clean, clip, lasting, paint, size, width
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ def run(args: argparse.Namespace, out: Context) -> int:
         out.print(f"{brush('dim', name.rjust(wide))}  {brush(style, clean(text))}")
     if len(whole["attempts"]) > 1:
         out.print("")
-        for line in _attempts(whole["attempts"]).lines(_attempt_rows(reader.attempts(row["id"])), paint=brush):
+        table = Table(["ATTEMPT", "STATE", "STARTED", "TOOK", "HOW"], right=(0,), spare=(3, 2))
+        room = width(out.stdout) if out.is_tty else None
+        for line in table.lines(_attempt_rows(reader.attempts(row["id"])), room=room, paint=brush):
             out.print(line)
     _next(row, out)
     return 0
@@ -170,10 +172,6 @@ def _sizes(found: list[dict[str, Any]]) -> str:
         if one["stream"] != "in":
             totals[one["stream"]] = totals.get(one["stream"], 0) + one["size"]
     return ", ".join(f"{stream} {size(total)}" for stream, total in totals.items())
-
-
-def _attempts(rows: list[dict[str, Any]]) -> Table:
-    return Table(["ATTEMPT", "STATE", "STARTED", "TOOK", "HOW"], right=(0,))
 
 
 def _attempt_rows(rows: list[dict[str, Any]]) -> list[list[str]]:

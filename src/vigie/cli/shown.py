@@ -127,7 +127,8 @@ class JobTable:
                 "WHY": any(how_ended(row) for row in rows),
             }
             self._columns = [name for name in _CELLS if wanted.get(name, True)]
-            self._table = Table(self._columns, right=(0,))
+            spare, long = ([self._columns.index(name) for name in some if name in self._columns] for some in _GIVING)
+            self._table = Table(self._columns, right=(0,), spare=spare, long=long)
         cells = ([_CELLS[name](row, at) for name in self._columns] for row in rows)
         return self._table.lines(cells, room=room, paint=paint, header=first)
 
@@ -138,6 +139,8 @@ def _since(row: dict[str, Any], at: int) -> str:
     return ago(row["finished"] or row["started"] or row["created"], at)
 
 
+#: What a narrow terminal does without, in this order; what it cuts short before.
+_GIVING = (("QUEUE", "TOOK", "WHEN", "WHY"), ("NAME", "QUEUE"))
 _Cell = str | tuple[str, str | None]
 _CELLS: dict[str, Callable[[dict[str, Any], int], _Cell]] = {
     "ID": lambda row, at: str(row["id"]),
