@@ -27,8 +27,8 @@ from vigie.cli import main
 from vigie.demo import stage, work
 from vigie.demo import tree as trees
 from vigie.demo.load import Count
-from vigie.place import Place
 from vigie.errors import UsageError, VigieError
+from vigie.place import Place
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -114,6 +114,11 @@ class Place:
         found = (kind for word in words for kind, end in _KINDS.items() if word.endswith(end))
         return next(found, None)
 
+    def number(self, pid: int) -> int:
+        """Give the number of a worker of this home; 0 for others."""
+        words = [word for word in _words(pid) if word]
+        return int(words[-1]) if words and words[-1].isdigit() else 0
+
     def members(self, job: int) -> list[procs.Process]:
         """Find the living processes of a job's attempts, by their mark alone."""
         begin = Marks(self.home.root).of(job, 0).removesuffix("0")

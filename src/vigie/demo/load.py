@@ -24,9 +24,9 @@ from vigie.session import session
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from vigie.place import Place
     from vigie.demo.stage import Stage
     from vigie.handle import Job
+    from vigie.place import Place
 
 __all__ = ["Count", "survive"]
 

@@ -7,15 +7,15 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from vigie.demo import load, work
-from vigie.demo.tree import copy
 from vigie.demo.stage import Broken
+from vigie.demo.tree import copy
 from vigie.errors import VigieError
 from vigie.handle import get
 from vigie.values import format_size
 
 if TYPE_CHECKING:
-    from vigie.place import Place
     from vigie.demo.stage import Stage
+    from vigie.place import Place
 
 __all__ = ["play"]
 
