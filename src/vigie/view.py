@@ -196,6 +196,7 @@ def event(row: Row) -> dict[str, Any]:
         "time": instant(row["at"]),
         "verb": row["verb"],
         "job": row["job"],
+        "last_job": row["last"],
         "object": row["object"],
         "before": _parsed(row["before"]),
         "after": _parsed(row["after"]),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +17,9 @@ from vigie import lifecycle as lc
 from vigie.agent.marks import Marks
 from vigie.model import public_state
 from vigie.ports import Clock, Hands
-from vigie.store.sqlite import JobRow, Store, state_name
+from vigie.store.sqlite import GoodEnd, JobRow, Store
 
-__all__ = ["ENDS", "Core", "Who"]
+__all__ = ["ENDS", "Core", "Who", "spans"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,21 @@ class Who:
 
 
 NOBODY = Who()
+
+
+def spans(ids: Iterable[int]) -> list[tuple[int, int]]:
+    """Give the runs of ids without a gap, as pairs of the first and the last.
+
+    >>> spans([3, 4, 5, 9])
+    [(3, 5), (9, 9)]
+    """
+    found: list[tuple[int, int]] = []
+    for job in ids:
+        if found and job == found[-1][1] + 1:
+            found[-1] = (found[-1][0], job)
+        else:
+            found.append((job, job))
+    return found
 
 
 @dataclass
@@ -106,6 +121,16 @@ class Core:
         row = (instant, verb, job, thing, before, after, who.uid, who.pid, who.program, who.terminal, detail)
         self.store.run("event", row)
 
+    def log_many(
+        self, verb: str, jobs: Sequence[int], *, who: Who = NOBODY, before: str | None = None,
+        after: str | None = None, detail: str | None = None, at: int | None = None,
+    ) -> None:  # fmt: skip
+        """Write what many jobs went through together, a line for each run of ids without a gap."""
+        instant = self.clock.wall() if at is None else at
+        by = (before, after, who.uid, who.pid, who.program, who.terminal, detail)
+        runs = ((instant, verb, first, last if last > first else None, *by) for first, last in spans(jobs))
+        self.store.run_many("event_of_many", runs)
+
     # --- one step of a life ---------------------------------------------------
 
     def step(self, row: JobRow, event: lc.Event, *, who: Who = NOBODY, left: dict[str, Any] | None = None) -> lc.State:
@@ -137,25 +162,24 @@ class Core:
             _EFFECTS[effect](self, row, new)
         return new
 
-    def succeed_many(self, ends: list[tuple[JobRow, dict[str, Any]]]) -> None:
-        """Take the good ends of many jobs at once: the same table, one pass over the store.
+    def succeed_many(self, ends: Sequence[GoodEnd]) -> bool:
+        """Take the good ends of many jobs on which nobody depends: the same table, one pass over the store.
 
-        For jobs without keys and without anybody who depends on them.
+        False, and nothing has changed, when one of them is not simply under way.
         """
-        now = self.clock.wall()
-        steps = []
-        lines = []
-        for row, left in ends:
-            event = lc.Ended(now=now, tries=row.attempt - row.tries_from, chance=0.0)
-            new, effects = lc.step(row.life(), event, row.policy())
-            steps.append((row, new, left))
-            lines.append(
-                (now, "ended", row.id, None, public_state(row.state), state_name(new), None, None, None, None, None)
-            )
-            for effect in effects:
-                _EFFECTS[effect](self, row, new)
-        self.store.finish_many(steps)
-        self.store.run_many("event", lines)
+        if not self.store.succeed_many(ends):
+            return False
+        for end in ends:
+            self.release(end.job, end.attempt)
+        self.log_many("ended", [end.job for end in ends], before="running", after="completed")
+        self.after(self._over, [(end.job, end.attempt) for end in ends])
+        return True
+
+    def _over(self, ended: list[tuple[int, int]]) -> None:
+        hands = self.hands
+        for job, attempt in ended:
+            hands.released(job, attempt)
+            hands.finished(job)
 
     def _note(self, row: JobRow, event: lc.Event, new: lc.State, who: Who) -> None:
         before = public_state(row.state)

@@ -17,7 +17,7 @@ from vigie import lifecycle as lc
 from vigie.agent.core import Core
 from vigie.agent.dispatch import Dispatch, Worker
 from vigie.agent.oom import OomWatch
-from vigie.store.sqlite import JobRow
+from vigie.store.sqlite import GoodEnd, JobRow
 
 __all__ = ["Outcomes", "WorkerEnd"]
 
@@ -169,12 +169,12 @@ class Outcomes:
     def done(self, worker_id: int, outcomes: Sequence[tuple[dict[str, Any], Sequence[bytes]]]) -> None:
         """Take a worker's outcomes, and acknowledge them once committed."""
         worker = self.dispatch.workers.get(worker_id)
-        held = {} if worker is None else dict(worker.holding)
-        known = [(said, blobs) for said, blobs in outcomes if said["seq"] in held]
+        held = {} if worker is None else worker.holding
+        known = [outcome for outcome in outcomes if outcome[0]["seq"] in held]
+        for said, _ in known:
+            self.dispatch.measured(held[said["seq"]][2], said["duration"])
         for said, blobs in self._good_ones(known):
             self._outcome(said, blobs)
-        for said, _ in known:
-            self.dispatch.measured(held[said["seq"]][2], int(said["duration"]))
         highest = max((int(said["seq"]) for said, _ in outcomes), default=0)
         self.core.after(self.core.hands.acknowledge, worker_id, highest)
 
@@ -182,25 +182,23 @@ class Outcomes:
         """Apply in one pass the results that change nothing but their own job; give the others back."""
         if len(outcomes) < SEVERAL:
             return outcomes
-        rows = self.core.store.jobs_of(said["job"] for said, _ in outcomes)
-        ends: list[tuple[JobRow, dict[str, Any]]] = []
+        needed = self.core.needed
+        ends: list[GoodEnd] = []
         others: list[Outcome] = []
-        for said, blobs in outcomes:
-            row = rows.get(said["job"])
-            simple = (
-                row is not None
-                and said["how"] == "return"
-                and row.attempt == said["attempt"]
-                and row.state in ("assigned", "running")
-                and not (row.ending or row.keyed or row.id in self.core.needed)
-            )
-            if row is not None and simple:
-                ends.append((row, _returned(said, blobs)))
+        for outcome in outcomes:
+            said, blobs = outcome
+            if said["how"] == "return" and said["job"] not in needed:
+                result, records = said["result"], said["records"]
+                end = (
+                    said["job"], said["attempt"], said["started"], said["finished"], said["duration"],
+                    None if result is None else blobs[result], said["encoding"],
+                    None if records is None else blobs[records], said["rss"], said["cpu"],
+                )  # fmt: skip
+                ends.append(GoodEnd._make(end))
             else:
-                others.append((said, blobs))
-        if ends:
-            self.core.succeed_many(ends)
-        return others
+                others.append(outcome)
+        # One that is not as it should be sends all of them the long way.
+        return others if not ends or self.core.succeed_many(ends) else outcomes
 
     def _outcome(self, said: dict[str, Any], blobs: Sequence[bytes]) -> None:
         job, attempt = int(said["job"]), int(said["attempt"])

@@ -154,9 +154,7 @@ class _Jobs:
                 for job, (args, encoding) in enumerate(given, first)
             ),
         )
-        by = (who.uid, who.pid, who.program, who.terminal, self.label)
-        jobs = range(first, first + len(given))
-        core.store.run_many("event", ((at, "submitted", job, None, None, state, *by) for job in jobs))
+        core.log_many("submitted", range(first, first + len(given)), who=who, after=state, detail=self.label, at=at)
         if blocked_by == "time":
             core.after(core.rearm)
 

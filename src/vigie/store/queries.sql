@@ -34,12 +34,6 @@ SELECT id, state, reason, blocked_by, ending, exit_code, signal, message,
     attempt, tries_from, epoch, queue, keyed, due, started, context, stdin, task
 FROM jobs WHERE id = ?;
 
--- name: jobs_of
--- The same of many jobs at once (a JSON list of ids).
-SELECT id, state, reason, blocked_by, ending, exit_code, signal, message,
-    attempt, tries_from, epoch, queue, keyed, due, started, context, stdin, task
-FROM jobs WHERE id IN (SELECT value FROM json_each(?));
-
 -- name: job_by_key
 -- The job that an idempotency key names.
 SELECT id FROM jobs WHERE key = ?;
@@ -57,6 +51,12 @@ UPDATE jobs SET state = ?, reason = ?, blocked_by = ?, ending = ?, exit_code = ?
     result = ?, result_encoding = ?, error = ?, records = ?, peak_rss = ?, cpu = ?,
     epoch = epoch + 1
 WHERE id = ? AND epoch = ?;
+
+-- name: succeed_job
+-- A good end that concerns nobody else, if the attempt is under way still (compare-and-set).
+UPDATE jobs SET state = 'completed', started = coalesce(?, started), finished = ?, duration = ?,
+    result = ?, result_encoding = ?, records = ?, peak_rss = ?, cpu = ?, epoch = epoch + 1
+WHERE id = ? AND attempt = ? AND (state = 'assigned' OR state = 'running') AND ending IS NULL AND keyed = 0;
 
 -- name: reopen_job
 -- A retry by hand clears what the last life left.
@@ -145,6 +145,11 @@ UPDATE attempts SET state = ?, started = coalesce(?, started), finished = ?, exi
     signal = ?, reason = ?, message = ?, cpu = ?, peak_rss = ?
 WHERE job = ? AND n = ? AND state IN ('assigned', 'running');
 
+-- name: succeed_attempt
+-- The good end of an attempt.
+UPDATE attempts SET state = 'ended', started = coalesce(?, started), finished = ?, cpu = ?, peak_rss = ?
+WHERE job = ? AND n = ?;
+
 -- name: freeze_attempt
 -- From now on its time does not count towards a timeout …
 UPDATE attempts SET frozen_mono = ? WHERE job = ? AND n = ? AND frozen_mono IS NULL;
@@ -155,11 +160,12 @@ UPDATE attempts SET suspended = suspended + ?1 - frozen_mono, frozen_mono = NULL
 WHERE job = ?2 AND n = ?3 AND frozen_mono IS NOT NULL;
 
 -- name: open_attempts
--- Every attempt without a known end.
+-- Every attempt without a known end: the newest one of each job that is under way.
 SELECT a.job, a.n, a.state, a.boot, a.worker, a.seq, a.pid, a.start_ticks, a.started, a.started_mono,
     a.suspended, a.frozen_mono, j.queue, j.state, j.ending, j.now, j.task, t.timeout, t.max_output, t.kind, t.grace
-FROM attempts a JOIN jobs j ON j.id = a.job JOIN tasks t ON t.id = j.task
-WHERE a.state IN ('assigned', 'running') ORDER BY a.worker, a.seq, a.job;
+FROM jobs j INDEXED BY jobs_open CROSS JOIN attempts a ON a.job = j.id AND a.n = j.attempt JOIN tasks t ON t.id = j.task
+WHERE j.finished IS NULL AND j.state IN ('assigned', 'running', 'suspended') AND a.state IN ('assigned', 'running')
+ORDER BY a.worker, a.seq, a.job;
 
 -- name: attempt
 -- One attempt's identity and clock.
@@ -256,6 +262,11 @@ INSERT OR IGNORE INTO tags (tag, job) VALUES (?, ?);
 INSERT INTO events (at, verb, job, object, before, after, uid, pid, program, terminal, detail)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
+-- name: event_of_many
+-- One line for jobs that went the same way together: those from "job" to "last".
+INSERT INTO events (at, verb, job, last, before, after, uid, pid, program, terminal, detail)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
 -- name: remember
 -- The answer to a request, for a repeat after a broken connection.
 INSERT INTO requests (rid, at, answer) VALUES (?, ?, ?);
@@ -309,10 +320,6 @@ UPDATE workers SET pid = ?, start_ticks = ? WHERE id = ?;
 -- name: live_workers
 -- Workers that may still live, and what they hold.
 SELECT id, digest, python, fresh, state, boot, pid, start_ticks FROM workers WHERE state <> 'gone' ORDER BY id;
-
--- name: last_seq
--- The highest sequence number that a worker was given.
-SELECT coalesce(max(seq), 0) FROM attempts WHERE worker = ? AND state IN ('assigned', 'running');
 
 -- name: drop_workers
 -- Rows of workers that are gone.

@@ -135,19 +135,22 @@ WHERE state = 'queued' AND queue = :queue
 -- A page of events, newest first.
 SELECT * FROM events
 WHERE id < :before AND (:since_event IS NULL OR at >= :since_event) AND (:about = 0 OR EXISTS (
-    SELECT 1 FROM jobs WHERE jobs.id = events.job AND {filter}))
+    SELECT 1 FROM jobs WHERE jobs.id BETWEEN events.job AND coalesce(events.last, events.job) AND {filter}))
 ORDER BY id DESC LIMIT :limit;
 
 -- name: events_on
 -- A page of events after one, oldest first.
 SELECT * FROM events
 WHERE id > :after AND (:since_event IS NULL OR at >= :since_event) AND (:about = 0 OR EXISTS (
-    SELECT 1 FROM jobs WHERE jobs.id = events.job AND {filter}))
+    SELECT 1 FROM jobs WHERE jobs.id BETWEEN events.job AND coalesce(events.last, events.job) AND {filter}))
 ORDER BY id LIMIT :limit;
 
 -- name: events_job
--- The events of one job after one of them, oldest first, along events_job.
-SELECT * FROM events WHERE job = :job AND id > :after ORDER BY id LIMIT :limit;
+-- The events of one job after one of them, oldest first, along events_job; and those it shares with others.
+SELECT * FROM events WHERE job = :job AND id > :after
+UNION ALL
+SELECT * FROM events INDEXED BY events_many WHERE last IS NOT NULL AND job < :job AND last >= :job AND id > :after
+ORDER BY id LIMIT :limit;
 
 -- name: newest_event
 -- The id of the last event.

@@ -1,7 +1,8 @@
 -- The first schema. Instants are integer microseconds UTC, durations integer
 -- microseconds; argv, environment and paths are BLOBs of NUL-terminated items.
 -- A partial index holds only rows that are waited for, so that a million
--- finished jobs cost the busy ones nothing.
+-- finished jobs cost the busy ones nothing. Where a row is written often, its
+-- check is a chain of comparisons: for a list, SQLite fills a table each time.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -52,8 +53,10 @@ CREATE TABLE jobs (
     context    INTEGER NOT NULL REFERENCES contexts,
     args       BLOB,                   -- of a function: its encoded arguments
     encoding   TEXT,                   -- of args: json or pickle
-    state      TEXT NOT NULL CHECK (state IN ('queued', 'blocked', 'assigned', 'running',
-                   'suspended', 'completed', 'failed', 'stopped', 'lost')),
+    state      TEXT NOT NULL CHECK (
+                   state = 'queued' OR state = 'completed' OR state = 'assigned' OR state = 'running'
+                   OR state = 'blocked' OR state = 'failed' OR state = 'suspended'
+                   OR state = 'stopped' OR state = 'lost'),
     reason     TEXT,                   -- of failed
     blocked_by TEXT,                   -- of blocked: dependency, time or condition
     ending     TEXT,                   -- running, but told to end: stop or timeout
@@ -94,7 +97,9 @@ CREATE UNIQUE INDEX jobs_key ON jobs (key) WHERE key IS NOT NULL;
 CREATE TABLE attempts (
     job         INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
     n           INTEGER NOT NULL,
-    state       TEXT NOT NULL CHECK (state IN ('assigned', 'running', 'ended', 'lost', 'withdrawn')),
+    state       TEXT NOT NULL CHECK (
+                   state = 'assigned' OR state = 'ended' OR state = 'running'
+                   OR state = 'lost' OR state = 'withdrawn'),
     host        TEXT NOT NULL,
     agent       TEXT NOT NULL,         -- id of the agent that owns it
     epoch       INTEGER NOT NULL,      -- of the job when it was claimed
@@ -118,7 +123,6 @@ CREATE TABLE attempts (
     peak_rss    INTEGER,
     PRIMARY KEY (job, n)
 ) WITHOUT ROWID;
-CREATE INDEX attempts_open ON attempts (worker, seq) WHERE state IN ('assigned', 'running');
 
 CREATE TABLE dependencies (
     job   INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
@@ -151,6 +155,7 @@ CREATE TABLE events (
     at       INTEGER NOT NULL,
     verb     TEXT NOT NULL,            -- submitted claimed started ended stop … agent-started queue-set
     job      INTEGER,
+    last     INTEGER,                  -- of many jobs at once: the last one; all from "job" on are meant
     object   TEXT,                     -- what else it is about: queue:imports
     before   TEXT,
     after    TEXT,
@@ -161,6 +166,7 @@ CREATE TABLE events (
     detail   TEXT                      -- JSON, or a sentence
 );
 CREATE INDEX events_job ON events (job, id) WHERE job IS NOT NULL;
+CREATE INDEX events_many ON events (job, last) WHERE last IS NOT NULL;
 
 CREATE TABLE requests (                 -- answers kept for a day, for repeats
     rid    BLOB PRIMARY KEY,

@@ -22,7 +22,10 @@ from vigie import lifecycle as lc
 from vigie.errors import StoreError
 from vigie.store import sql
 
-__all__ = ["SCHEMA", "JobRow", "OpenAttempt", "ReadyRow", "Stale", "Store", "join_items", "split_items", "state_name"]
+__all__ = [
+    "SCHEMA", "GoodEnd", "JobRow", "OpenAttempt", "ReadyRow", "Stale", "Store", "join_items", "split_items",
+    "state_name",
+]  # fmt: skip
 
 SCHEMA = 1
 #: The oldest schema number whose readers understand this store.
@@ -93,6 +96,21 @@ class ReadyRow(NamedTuple):
     def sort(self) -> tuple[object, ...]:
         """Give what jobs of one batch have in common."""
         return self[3:]
+
+
+class GoodEnd(NamedTuple):
+    """What a function left behind that returned (from ``started`` on: columns of ``succeed_job``)."""
+
+    job: int
+    attempt: int
+    started: int
+    finished: int
+    duration: int
+    result: bytes | None
+    encoding: str | None
+    records: bytes | None
+    peak_rss: int | None
+    cpu: int | None
 
 
 class OpenAttempt(NamedTuple):
@@ -216,13 +234,6 @@ def _finish_bind(row: JobRow, state: lc.State, left: dict[str, Any]) -> Row:
         row.id,
         row.epoch,
     )
-
-
-def _attempt_bind(row: JobRow, left: dict[str, Any]) -> Row:
-    """Give the end of an attempt that went well."""
-    get = left.get
-    ended = (get("started"), left["finished"], None, None, None, None, get("cpu"), get("peak_rss"))
-    return ("ended", *ended, row.id, row.attempt)
 
 
 def json_list(ids: Iterable[int]) -> str:
@@ -439,11 +450,6 @@ class Store:
         row = self.one("job", (job,))
         return None if row is None else JobRow._make(row + self.task_says(row[-1]))
 
-    def jobs_of(self, ids: Iterable[int]) -> dict[int, JobRow]:
-        """Give many jobs by their ids."""
-        rows = self.run("jobs_of", (json_list(ids),))
-        return {row[0]: JobRow._make(row + self.task_says(row[-1])) for row in rows.fetchall()}
-
     def states_of(self, ids: Iterable[int]) -> dict[int, str]:
         """Give the states of many jobs; those that do not exist are left out."""
         return dict(self.run("states_of", (json_list(ids),)).fetchall())
@@ -499,13 +505,21 @@ class Store:
         self.run("finish_job", _finish_bind(row, state, left))
         self._moved(row.id)
 
-    def finish_many(self, ends: Sequence[tuple[JobRow, lc.State, dict[str, Any]]]) -> None:
-        """Do the same for many jobs that were read in this very transaction, and end their attempts."""
+    def succeed_many(self, ends: Sequence[GoodEnd]) -> bool:
+        """Complete many jobs and end their attempts, if all are under way; else change nothing and say False.
+
+        One that has keys, or was told to end, is left to :meth:`finish`.
+        """
+        self.db.execute("SAVEPOINT ends")
         before = self.db.total_changes()
-        self.run_many("finish_job", (_finish_bind(*end) for end in ends))
+        self.run_many("succeed_job", ((*end[2:], end.job, end.attempt) for end in ends))
         if self.db.total_changes() - before != len(ends):
-            raise Stale(ends[0][0].id)
-        self.run_many("end_attempt", (_attempt_bind(row, left) for row, _, left in ends))
+            self.db.execute("ROLLBACK TO ends; RELEASE ends")
+            return False
+        binds = ((end.started, end.finished, end.cpu, end.peak_rss, end.job, end.attempt) for end in ends)
+        self.run_many("succeed_attempt", binds)
+        self.db.execute("RELEASE ends")
+        return True
 
     def _moved(self, job: int) -> None:
         if self.db.changes() != 1:
