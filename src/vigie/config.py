@@ -6,11 +6,12 @@ holds everything; directories are 0700 and files 0600.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from vigie.errors import VigieError
 
-__all__ = ["Home", "default_home"]
+__all__ = ["Home", "default_home", "sync_directory"]
 
 
 def default_home(environ: "os._Environ[str] | dict[str, str] | None" = None) -> str:
@@ -37,6 +38,19 @@ def default_home(environ: "os._Environ[str] | dict[str, str] | None" = None) -> 
 
         home = pwd.getpwuid(os.getuid()).pw_dir
     return os.path.join(home, ".local", "state", "vigie")
+
+
+def sync_directory(path: str) -> None:
+    """Put the names in a directory on disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems do not sync directories, and need not.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 class Home:
@@ -96,6 +110,27 @@ class Home:
                 f"cannot write in {self.root}",
                 "set VIGIE_HOME to a directory that you can write",
             )
+
+    def sync(self) -> None:
+        """Put the names of the home's directories and files on disk, and its own name above it.
+
+        Syncing a file does not do that: after a power cut it may be without a name.
+
+        Raises
+        ------
+        VigieError
+            When the disk fails.
+        """
+        path, above = self.root, ""
+        # Somebody else's directory is not one that we made on the way.
+        while path != above and os.stat(path).st_uid == os.geteuid():
+            try:
+                sync_directory(path)
+            except PermissionError:
+                break
+            except OSError as error:
+                raise VigieError(f"cannot put {path} on disk: {error.strerror}", "vigie doctor explains") from None
+            path, above = os.path.dirname(path), path
 
     def job_dir(self, job: int) -> str:
         """Give the directory of a job's files; it exists only if a byte needed it.

@@ -30,6 +30,7 @@ Standard library only; the worker loads this file by path.
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -442,11 +443,27 @@ def write_result(path: str, encoding: str, data: bytes) -> None:
         write_all(fd, json.dumps({"encoding": encoding}).encode() + b"\n")
         write_all(fd, data)
         os.fsync(fd)
+        _sync_names(path)
     except OSError:
         os.unlink(path)
         raise
     finally:
         os.close(fd)
+
+
+def _sync_names(path: str) -> None:
+    """Put the name of a job's file on disk, and those of its directories, whoever made them."""
+    for _ in range(3):
+        path = os.path.dirname(path)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            # Some file systems do not sync directories, and need not.
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        finally:
+            os.close(fd)
 
 
 def read_result(path: str) -> tuple[str, bytes]:

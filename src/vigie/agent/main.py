@@ -469,6 +469,7 @@ def main(argv: list[str] | None = None) -> int:
         home.create()
         lock = take_lock(home)
         make_secret(home)
+        home.sync()
     except VigieError as error:
         print(f"vigie agent: {error.message}", file=sys.stderr)
         return error.code
