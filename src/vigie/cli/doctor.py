@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vigie.errors import UsageError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
@@ -15,6 +17,16 @@ EXAMPLES = """\
 vigie doctor            # all checks; exit code 1 if something fails
 vigie doctor --deep     # read and check every page of the store too
 vigie doctor --json     # for a monitor
+vigie doctor --torture 30             # does Vigie keep its promises here? about 20 s
+vigie doctor --torture 30 --seed 7    # the same choices as another time
+"""
+NOTES = """\
+--torture starts jobs of every kind, about 50 a second, in a home of its own in
+TMPDIR, and kills -9 the agent, the keeper, a worker, the submitting client or all
+of them at random moments, about 0.6 s a round. Then everything acknowledged must
+have run or be lost for a reason, nothing may have begun twice, no exit code may be
+invented and no process be left. It touches none of your jobs, and deletes what it
+made; only when a promise was broken it keeps the directory and names it.
 """
 
 _COLORS = {"ok": "32", "note": "36", "warn": "33", "fail": "31"}
@@ -25,10 +37,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``vigie doctor``."""
     parser.add_argument("--deep", action="store_true", help="check the integrity of the whole store")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument(
+        "--torture", metavar="N", type=int, help="kill everything at random, N times, and check the books"
+    )
+    parser.add_argument("--seed", metavar="S", type=int, help="of the torture's choices; default: another each time")
 
 
 def run(args: argparse.Namespace, out: Context) -> int:
-    """Make the checks and print them; 1 if one fails, else 0."""
+    """Make the checks and print them, or torture; 1 if one fails or a promise was broken, else 0."""
+    if args.torture is not None:
+        if args.deep:
+            raise UsageError("--deep looks at your store, --torture at a home of its own", "one after the other")
+        from vigie.torture.report import run as torture
+
+        return torture(out, args.torture, args.seed, as_object=args.json)
+    if args.seed is not None:
+        raise UsageError("--seed belongs to --torture", f"vigie doctor --torture 30 --seed {args.seed}")
     from vigie.doctor import examine, worst
 
     home = _home(out)

@@ -48,6 +48,8 @@ _STOPPED, _SUSPENDED = 4, 4
 #: would never come to the end of them.
 _MOST_OPEN = 40
 _PATIENCE = 2.0
+#: Seconds of an outage that a client makes up for.
+_CATCH_UP = 0.5
 
 
 class Client:
@@ -163,8 +165,8 @@ class Client:
                 self.open[0].wait(_PATIENCE)
             self.open.popleft()
         now = time.monotonic()
-        # What an outage cost is not made up for.
-        self._due = max(self._due + started / self.rate, now - 0.1)
+        # An outage is followed by a burst, within reason.
+        self._due = max(self._due + started / self.rate, now - _CATCH_UP)
         time.sleep(max(0.0, self._due - now))
 
 

@@ -64,19 +64,26 @@ class Outcome:
         What the books say.
     seed:
         Of its choices.
-    killed:
-        Kind -> how often.
-    served:
-        Seconds in which each restarted agent answered.
     seconds:
         How long all of it took.
+    kills:
+        Each kill.
     """
 
     verdict: Verdict
     seed: int
-    killed: Counter[str] = field(default_factory=Counter)
-    served: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    kills: list[Kill] = field(default_factory=list)
+
+    @property
+    def killed(self) -> Counter[str]:
+        """Kind -> how often it was killed."""
+        return Counter(kill.kind for kill in self.kills)
+
+    @property
+    def served(self) -> list[float]:
+        """Seconds in which each restarted agent answered."""
+        return [kill.served for kill in self.kills if kill.served is not None]
 
     @property
     def median(self) -> float | None:
@@ -118,7 +125,6 @@ class Storm:
         self.seed = seed
         self.chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be guessed
         self.kills: list[Kill] = []
-        self.killed: Counter[str] = Counter()
         self.troubles: list[str] = []
         self._rate = rate / clients
         self._many = clients
@@ -194,7 +200,6 @@ class Storm:
                 served=self._served(agents[0][0].pid, started) if agents else None,
             )
         )
-        self.killed[kind] += 1
         self._well = patient and self._works()
 
     def _replace_client(self) -> None:
@@ -344,11 +349,10 @@ def torture(
         say(rounds, "the books are compared")
         verdict = storm.verdict(within)
         place.keep = not verdict.good
-    except VigieError:
+    except Exception:
         # Something does not answer: whoever looks for the reason needs the files.
         place.keep = True
         raise
     finally:
         storm.close()
-    served = [kill.served for kill in storm.kills if kill.served is not None]
-    return Outcome(verdict, seed, storm.killed, served, time.monotonic() - started)
+    return Outcome(verdict, seed, time.monotonic() - started, storm.kills)
