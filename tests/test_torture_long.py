@@ -1,7 +1,7 @@
-"""Clients start jobs of every kind while everything is killed at random; then the books must balance.
+"""The torture that ``vigie doctor`` offers, and that its judge sees what is wrong.
 
-``VIGIE_TORTURE=600 pytest tests/test_torture_long.py`` goes on for ten minutes a case instead of a
-few seconds, and ``VIGIE_TORTURE_SEED`` repeats a case.
+``VIGIE_TORTURE=1000 pytest tests/test_torture_long.py`` goes on for so many rounds, and
+``VIGIE_TORTURE_SEED`` repeats the choices of a run.
 """
 
 from __future__ import annotations
@@ -9,202 +9,391 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import random
+import re
+import shutil
+import signal
 import subprocess
-import sys
-import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
 
-sys.path.insert(0, os.path.dirname(__file__))
-
-import vigie
-from conftest import HomeUnderTest, until
-from conftest import kill as kill_process
-from vigie import workfiles
-from vigie.client import Client
-from vigie.model import FINISHED
-from vigie.session import session
+from conftest import HomeUnderTest, Program, processes_of, until
+from vigie.agent.marks import Marks
+from vigie.place import Place
+from vigie.torture.books import RULES, Evidence, Kill, Verdict, judge
+from vigie.torture.storm import KINDS, WITHIN, Outcome, Storm, torture
 
 pytestmark = pytest.mark.slow
 
-SECONDS = float(os.environ.get("VIGIE_TORTURE", "3"))
+ROUNDS = int(os.environ.get("VIGIE_TORTURE", "30"))
 SEED = int(os.environ.get("VIGIE_TORTURE_SEED") or random.SystemRandom().randrange(1 << 20))
-CLIENTS = 2
-#: How a function's end shows.
-ENDS: dict[str, tuple[str, str | None, int | None]] = {
-    "return": ("completed", None, None),
-    "raise": ("failed", "exception", None),
-    "exit": ("failed", "exit", 3),
-    "_exit": ("failed", "exit", 4),
-}
 
 
-class Scene:
-    """The clients of one case and what they noted."""
-
-    def __init__(self, home: HomeUnderTest, path: Path, seed: int) -> None:
-        self.home = home
-        self.witness = path / "witness"
-        self.notes = path / "notes"
-        self.chance = random.Random(seed)
-        self.clients: list[subprocess.Popen[bytes]] = []
-        self.killed: Counter[str] = Counter()
-
-    def client(self) -> None:
-        """Start one more client."""
-        script = os.path.join(os.path.dirname(__file__), "torture_client.py")
-        seed = str(self.chance.randrange(1 << 30))
-        words = [sys.executable, script, seed, str(self.witness), str(self.notes)]
-        self.clients.append(subprocess.Popen(words, cwd=self.home.user, stderr=subprocess.DEVNULL))
-        self.home.started.append(self.clients[-1])
-
-    def kill(self, kind: str) -> None:
-        """Kill one client, which is replaced, or one process of ours."""
-        if kind == "client":
-            victim = self.clients.pop(0)
-            victim.kill()
-            victim.wait()
-            self.client()
-        elif victims := self.home.processes(kind):
-            kill_process(self.chance.choice(victims))
-        self.killed[kind] += 1
-
-    def run(self, kinds: list[str]) -> None:
-        """Kill at random moments for as long as the torture lasts."""
-        for _ in range(CLIENTS):
-            self.client()
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.clients[0].wait(self.chance.choice([0.05, 0.2, 0.5, 1.0]))
-                pytest.fail("a client ended by itself")
-            self.kill(self.chance.choice(kinds))
-        for client in self.clients:
-            client.kill()
-            client.wait()
-
-    def settle(self) -> None:
-        """Let everything come to its end: what a dead client left suspended goes on."""
-
-        def over() -> bool:
-            client = Client(self.home)
-            try:
-                counts = client.call("status")["jobs"]
-                suspended = [job.id for job in vigie.jobs(state="suspended")]
-                if suspended:
-                    client.call("resume", ids=suspended)
-            finally:
-                client.close()
-            return not any(counts.values())
-
-        try:
-            until(over, timeout=120, what="every job to end", interval=0.2)
-        except AssertionError:
-            left = [(job, *row) for job, row in rows(self.home).items() if row[0] not in FINISHED]
-            shown = "\n".join(self.alive())
-            pytest.fail(f"seed {SEED}, killed {dict(self.killed)}: never ended: {left[:20]}\n{shown}")
-
-    def alive(self) -> Iterator[str]:
-        """Describe the processes that are there, and what the workers' pages say."""
-        for process in self.home.processes():
-            stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-            yield f"{stat[0]} {process}"
-        for path in sorted(Path(self.home.root).glob("**/page")):
-            page = workfiles.Page.open(str(path))
-            yield f"{path}: limit {page.limit}, started {page.started}, ended {page.ended}"
-            page.close()
-        yield from Path(self.home.agent_log).read_text().splitlines()[-20:]
-
-    def noted(self) -> Iterator[list[Any]]:
-        """Give the whole lines of the notes."""
-        for line in self.notes.read_bytes().splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue  # its client was killed in the middle of it: never acknowledged further on
+def broken(verdict: Verdict) -> dict[str, list[str]]:
+    return {rule: lines for rule, lines in verdict.broken.items() if lines}
 
 
-def rows(home: HomeUnderTest) -> dict[int, tuple[Any, ...]]:
-    db = apsw.Connection(home.db, flags=apsw.SQLITE_OPEN_READONLY)
-    found: list[Any] = db.execute("SELECT id, state, reason, exit_code, signal, attempt FROM jobs").fetchall()
-    db.close()
-    return {row[0]: row[1:] for row in found}
+def run(rounds: int) -> tuple[Place, Outcome]:
+    """Torture, and keep the directory; a broken promise is told with the seed."""
+    with Place("vigie-torture-") as place:
+        outcome = torture(place, rounds, SEED, within=None)
+        place.keep = True
+    assert broken(outcome.verdict) == {}, f"VIGIE_TORTURE_SEED={SEED}; kept in {place.top}"
+    return place, outcome
 
 
-def complaints(scene: Scene, kinds: list[str]) -> list[str]:
-    """Compare what was acknowledged, what ran and what is said of it."""
-    ran: dict[str, set[str]] = defaultdict(set)
-    marks: Counter[str] = Counter()
-    for line in scene.witness.read_text().splitlines():
-        mark, _, token = line.partition(" ")
-        marks[mark] += 1
-        ran[token].add(mark)
-    found = [f"attempt {mark} began {n} times" for mark, n in marks.items() if n > 1]
-    known = rows(scene.home)
-    notes = list(scene.noted())
-    stopped = {job for job, _, how in notes if "stop" in how}
-    for job, token, how in notes:
-        if "stop" in how:
-            continue
-        if job not in known:
-            found.append(f"job {job} was acknowledged and is not there")
-        else:
-            said = judge(how, known[job], len(ran[token]), asked=job in stopped, kinds=kinds)
-            if said:
-                found.append(f"job {job} ({how}): {said}: {known[job]}, ran {len(ran[token])} times")
-    return found
+def test_the_books_balance_after_random_kills(home: HomeUnderTest) -> None:
+    place, outcome = run(ROUNDS)
+    shutil.rmtree(place.top)
+    assert sum(outcome.killed.values()) == ROUNDS
+    assert set(outcome.killed) == set(KINDS)
+    assert outcome.verdict.acknowledged > ROUNDS
+    assert outcome.verdict.attempts > ROUNDS
+    # How long the slowest took is the machine's affair, and its load's.
+    assert outcome.median is not None
+    assert outcome.median <= WITHIN
 
 
-def judge(how: dict[str, Any], row: tuple[Any, ...], ran: int, *, asked: bool, kinds: list[str]) -> str | None:
-    """Say what is wrong with the end of a job; None: nothing."""
-    state, reason, code, _signal, attempts = row
-    if ran > attempts:
-        return "ran more often than it has attempts"
-    if state == "lost":
-        # A keeper that dies between "begin" and "started" takes the knowledge of that one with it.
-        return None if "keeper" in kinds else "lost, although the keeper lived"
-    if state == "stopped":
-        return None if asked else "stopped by nobody"
-    if reason == "signal" and "how" in how and "worker" in kinds:
-        return None
-    if ran == 0:
-        return "ended and never ran"
-    return None if (state, reason, code) == expected(how) else "it did not end so"
+# The program ----------------------------------------------------------------------
 
 
-def expected(how: dict[str, Any]) -> tuple[str, str | None, int | None]:
-    """Give state, reason and exit code of a job that was let end."""
-    if "how" in how:
-        return ENDS[how["how"]]
-    return ("failed", "exit", how["code"]) if how["code"] else ("completed", None, 0)
+def directory_of(said: str) -> Path:
+    """The place that the first line names."""
+    (found,) = re.findall(r"rounds in (\S+), seed", said)[:1]
+    return Path(found)
+
+
+def test_the_verb_tells_its_figures_as_json_and_leaves_nothing(vigie: Program) -> None:
+    done = vigie("doctor", "--torture", "5", "--seed", "7", "--json")
+    said = json.loads(done.stdout)
+    others = {rule: n for rule, n in said["broken"].items() if n and rule != "slow"}
+    assert others == {}, said["details"]
+    assert done.returncode == (0 if said["kept_promises"] else 1)
+    assert said["kills"] == dict.fromkeys(KINDS, 1)
+    assert (said["rounds"], said["seed"]) == (5, 7)
+    assert said["acknowledged"] >= sum(said["ends"].values()) > 0
+    assert said["served"]["times"] == 2
+    if said["directory"] is None:
+        where = directory_of(done.stderr)
+        assert not where.exists()
+        assert processes_of(where) == []
+
+
+def test_on_a_terminal_one_line_is_written_anew(vigie: Program) -> None:
+    main, side = pty.openpty()
+    live = vigie.popen("doctor", "--torture", "1", "--seed", "3", stderr=side, env={"TERM": "xterm"}, text=True)
+    os.close(side)
+    told = b""
+    with contextlib.suppress(OSError):  # EIO: the other side is closed
+        while data := os.read(main, 4096):
+            told += data
+    os.close(main)
+    shown = live.communicate(timeout=60)[0]
+    assert live.returncode == 0, shown
+    assert "seed 3" in shown
+    assert "every promise was kept: 1 rounds" in shown
+    first, _, rest = told.decode().partition("\r\n")
+    assert "seed 3" in first
+    assert "\n" not in rest
+    assert re.findall(r"\r(round [01] of 1: [a-z ]+)", rest)[0] == "round 0 of 1: clients start"
+
+
+def test_a_broken_promise_keeps_the_directory_and_ends_with_1(vigie: Program) -> None:
+    """An attempt that is seen to begin twice, because the witness is made to say so."""
+    live = vigie.popen("doctor", "--torture", "3", "--seed", "5", text=True)
+    assert live.stderr is not None
+    where = directory_of(live.stderr.readline())
+    witness = where / "witness"
+    try:
+        until(lambda: witness.exists() and witness.read_text().endswith("\n"))
+        line = witness.read_text().splitlines()[0]
+        with witness.open("a") as file:
+            file.write(line + "\n")
+        shown = live.communicate(timeout=120)[0]
+        assert live.returncode == 1
+        assert re.search(r"attempts started twice +1\n", shown)
+        assert f"attempt {line.split()[0]} began 2 times" in shown
+        assert "a promise was broken: 3 rounds" in shown
+        assert "seed 5" in shown
+        assert f"kept for you: {where}" in shown
+        kept = json.loads((where / "verdict.json").read_text())
+        assert kept["broken"]["twice"] == 1
+        assert len(kept["kills"]) == 3
+        assert processes_of(where) == []
+    finally:
+        shutil.rmtree(where, ignore_errors=True)
+
+
+def test_ctrl_c_leaves_nothing(vigie: Program) -> None:
+    live = vigie.popen("doctor", "--torture", "1000", text=True)
+    assert live.stderr is not None
+    where = directory_of(live.stderr.readline())
+    until((where / "witness").exists)
+    live.send_signal(signal.SIGINT)
+    shown = live.communicate(timeout=60)[1]
+    assert live.returncode == 130
+    assert "its processes are ended and its files deleted" in shown
+    assert not where.exists()
+    assert processes_of(where) == []
+    assert processes_of(where / "home") == []
 
 
 @pytest.mark.parametrize(
-    "kinds",
-    [["agent", "client"], ["keeper", "client"], ["worker", "client"], ["agent", "keeper", "worker", "client"]],
-    ids="-".join,
+    ("words", "said"),
+    [
+        (["--torture"], "--torture needs a value"),
+        (["--torture", "0"], "number of rounds"),
+        (["--torture", "3", "--deep"], "one after the other"),
+        (["--seed", "3"], "belongs to --torture"),
+    ],
 )
-def test_the_books_balance_after_random_kills(home: HomeUnderTest, tmp_path: Path, kinds: list[str]) -> None:
-    scene = Scene(home, tmp_path, SEED)
-    scene.run(kinds)
-    scene.settle()
-    found = complaints(scene, kinds)
-    if "agent" not in kinds:
-        assert sum(row[0] == "lost" for row in rows(home).values()) <= scene.killed["keeper"]
-    assert not found, f"seed {SEED}, killed {dict(scene.killed)}:\n" + "\n".join(found[:20])
-    # Nothing is held, and everything is handed out still.
-    with apsw.Connection(home.db, flags=apsw.SQLITE_OPEN_READONLY) as db:
-        assert db.execute("SELECT job FROM job_keys WHERE held = 1").fetchall() == []
-        assert db.execute("SELECT job FROM attempts WHERE state IN ('assigned', 'running')").fetchall() == []
-    assert vigie.start(["true"]).result(30) == 0
-    assert vigie.start(abs, -2).result(30) == 2
-    until(lambda: not home.processes("other"))
-    assert "Traceback" not in Path(home.agent_log).read_text()
-    assert "Traceback" not in Path(home.keeper_log).read_text()
-    session().client.close()
+def test_wrong_usage_says_what_is_right(vigie: Program, words: list[str], said: str) -> None:
+    done = vigie("doctor", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+# The judge ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kept() -> Iterator[tuple[Place, Outcome]]:
+    """A torture whose books are right."""
+    place, outcome = run(5)
+    yield place, outcome
+    shutil.rmtree(place.top)
+
+
+class Books:
+    """The books of a torture, to be falsified; they are put right again afterwards."""
+
+    def __init__(self, place: Place, kills: list[Kill]) -> None:
+        self.place = place
+        self.top = Path(place.top)
+        self.home = place.home
+        self.kills = kills
+        self.marks = Marks(self.home.root)
+
+    def verdict(self, **how: Any) -> Verdict:
+        return judge(Evidence.read(self.place.top, self.home, self.kills), **how)
+
+    def sql(self, statement: str, *bind: Any) -> list[Any]:
+        with contextlib.closing(apsw.Connection(self.home.db)) as db:
+            return db.execute(statement, bind).fetchall()
+
+    def some(self, how: str, code: int | None = None, count: int = 1) -> list[int]:
+        """Jobs of a kind that ended by themselves, at their first attempt."""
+        notes = [json.loads(line) for line in (self.top / "notes").read_text().splitlines()]
+        stopped = {note["stop"] for note in notes if "stop" in note}
+        fine = {row[0] for row in self.sql("SELECT job FROM attempts GROUP BY job HAVING max(n) = 1")}
+        fine -= {row[0] for row in self.sql("SELECT job FROM attempts WHERE state = 'lost' OR signal IS NOT NULL")}
+        found = [
+            note["job"]
+            for note in notes
+            if note.get("how") == how and note.get("code") == code and note["job"] in fine - stopped
+        ]
+        return found[:count]
+
+    def append(self, name: str, line: str) -> None:
+        with (self.top / name).open("a") as file:
+            file.write(line + "\n")
+
+    def witness(self, job: int) -> str:
+        """The line of a job's first attempt."""
+        lines = (self.top / "witness").read_text().splitlines()
+        (line,) = (line for line in lines if line.startswith(self.marks.of(job, 1) + " "))
+        return line
+
+
+@pytest.fixture
+def books(kept: tuple[Place, Outcome], tmp_path: Path) -> Iterator[Books]:
+    place, outcome = kept
+    made = Books(place, list(outcome.kills))
+    names = ["notes", "witness", "home/db", "home/agent.log", "home/keeper/log"]
+    for name in names:
+        source, copy = made.top / name, tmp_path / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, copy)
+    assert broken(made.verdict()) == {}
+    yield made
+    shutil.rmtree(made.top / "home/db")
+    for name in names:
+        copy = tmp_path / name
+        (shutil.copytree if copy.is_dir() else shutil.copyfile)(copy, made.top / name)
+
+
+def line_doubled(books: Books) -> None:
+    (job,) = books.some("command", 0)
+    books.append("witness", books.witness(job))
+
+
+def ran_for_nobody(books: Books) -> None:
+    books.append("witness", f"{books.marks.of(10**6, 1)} somebody")
+
+
+def ran_as_two_jobs(books: Books) -> None:
+    one, two = books.some("command", 0, count=2)
+    books.append("witness", books.witness(one).replace(books.marks.of(one, 1), books.marks.of(two, 2)))
+    books.sql("INSERT INTO attempts SELECT job, 2, state, host, agent, epoch, lease_until, boot, worker, seq, pid, "
+              "start_ticks, created, started, started_mono, suspended, frozen_mono, finished, exit_code, signal, "
+              "reason, message, cpu, peak_rss FROM attempts WHERE job = ?", two)  # fmt: skip
+
+
+def never_ran(books: Books) -> None:
+    (job,) = books.some("return")
+    witness = books.top / "witness"
+    witness.write_text(witness.read_text().replace(books.witness(job) + "\n", ""))
+
+
+def gone_from_the_store(books: Books) -> None:
+    (job,) = books.some("missing") or books.some("command", 0)
+    witness = books.top / "witness"
+    lines = [line for line in witness.read_text().splitlines() if f".{job}." not in line]
+    witness.write_text("".join(line + "\n" for line in lines))
+    books.sql("DELETE FROM attempts WHERE job = ?", job)
+    books.sql("DELETE FROM jobs WHERE id = ?", job)
+
+
+def promised_twice(books: Books) -> None:
+    (job,) = books.some("command", 0)
+    books.append("notes", json.dumps({"job": job, "token": "another", "how": "command", "code": 0, "retries": 0}))
+
+
+def withdrawn_and_ran(books: Books) -> None:
+    (job,) = books.some("command", 0)
+    books.sql("UPDATE attempts SET state = 'withdrawn' WHERE job = ?", job)
+
+
+def still_queued(books: Books) -> None:
+    (job,) = books.some("command", 0)
+    books.sql("UPDATE jobs SET state = 'queued' WHERE id = ?", job)
+
+
+def success_invented(books: Books) -> None:
+    (job,) = books.some("command", 5)
+    books.sql("UPDATE attempts SET exit_code = 0, reason = NULL WHERE job = ?", job)
+    books.sql("UPDATE jobs SET state = 'completed', exit_code = 0, reason = NULL WHERE id = ?", job)
+
+
+def failure_invented(books: Books) -> None:
+    (job,) = books.some("command", 0)
+    books.sql("UPDATE attempts SET exit_code = 1, reason = 'exit' WHERE job = ?", job)
+    books.sql("UPDATE jobs SET state = 'failed', exit_code = 1, reason = 'exit' WHERE id = ?", job)
+
+
+def job_unlike_its_attempt(books: Books) -> None:
+    (job,) = books.some("command", 5)
+    books.sql("UPDATE jobs SET exit_code = 6 WHERE id = ?", job)
+
+
+def killed_by_nobody(books: Books) -> None:
+    (job,) = books.some("return")
+    books.kills = [kill._replace(workers=()) for kill in books.kills]
+    books.sql("UPDATE attempts SET exit_code = NULL, reason = 'signal', signal = 9 WHERE job = ?", job)
+    books.sql("UPDATE jobs SET state = 'failed', exit_code = NULL, reason = 'signal', signal = 9 WHERE id = ?", job)
+
+
+def stopped_by_nobody(books: Books) -> None:
+    (job,) = books.some("command", 0)
+    books.sql("UPDATE jobs SET state = 'stopped' WHERE id = ?", job)
+
+
+def lost(books: Books, jobs: list[int]) -> None:
+    for job in jobs:
+        books.sql("UPDATE attempts SET state = 'lost', exit_code = NULL WHERE job = ?", job)
+        books.sql("UPDATE jobs SET state = 'lost', exit_code = NULL WHERE id = ?", job)
+
+
+def lost_for_nothing(books: Books) -> None:
+    lost(books, books.some("command", 0))
+    books.kills = [kill for kill in books.kills if kill.kind in ("agent", "client")]
+
+
+def lost_by_the_keeper_alone(books: Books) -> None:
+    lost(books, books.some("command", 0, count=2))
+    books.kills = [kill for kill in books.kills if not kill.keeper]
+    books.kills.append(Kill("keeper", 0, 1 << 62, keeper=True, alone=True))
+
+
+def retried_too_little(books: Books) -> None:
+    (job,) = books.some("command", 5)
+    notes = books.top / "notes"
+    lines = [json.loads(line) for line in notes.read_text().splitlines()]
+    notes.write_text(
+        "".join(json.dumps({**line, "retries": 2} if line.get("job") == job else line) + "\n" for line in lines)
+    )
+
+
+def key_held(books: Books) -> None:
+    (job,) = books.some("command", 0)
+    books.sql("INSERT OR REPLACE INTO job_keys (job, key, most, held) VALUES (?, 'key', 1, 1)", job)
+
+
+def attempt_open(books: Books) -> None:
+    (job,) = books.some("return")
+    books.sql("UPDATE attempts SET state = 'running' WHERE job = ?", job)
+
+
+def error_logged(books: Books) -> None:
+    books.append("home/agent.log", "Traceback (most recent call last):")
+
+
+FALSIFIED: list[tuple[Callable[[Books], None], str]] = [
+    (line_doubled, "twice"),
+    (ran_as_two_jobs, "twice"),
+    (withdrawn_and_ran, "twice"),
+    (ran_for_nobody, "unrecorded"),
+    (never_ran, "vanished"),
+    (gone_from_the_store, "vanished"),
+    (promised_twice, "vanished"),
+    (retried_too_little, "vanished"),
+    (still_queued, "unended"),
+    (success_invented, "invented"),
+    (failure_invented, "invented"),
+    (job_unlike_its_attempt, "invented"),
+    (killed_by_nobody, "invented"),
+    (stopped_by_nobody, "invented"),
+    (lost_for_nothing, "lost"),
+    (lost_by_the_keeper_alone, "lost"),
+    (key_held, "held"),
+    (attempt_open, "held"),
+    (error_logged, "trouble"),
+]
+
+
+@pytest.mark.parametrize(("falsify", "rule"), FALSIFIED, ids=[falsify.__name__ for falsify, _ in FALSIFIED])
+def test_the_judge_sees_what_is_wrong(books: Books, falsify: Callable[[Books], None], rule: str) -> None:
+    falsify(books)
+    assert rule in broken(books.verdict())
+    assert not books.verdict().good
+
+
+def test_the_judge_sees_an_agent_that_is_slow(books: Books) -> None:
+    books.kills.append(Kill("agent", 0, 1, served=2.5))
+    assert broken(books.verdict()) == {}
+    assert broken(books.verdict(within=2.0))["slow"][-1] == "2.50 s after the kill of agent"
+
+
+def test_a_process_that_is_left_is_found(home: HomeUnderTest) -> None:
+    with Place("vigie-torture-") as place:
+        storm = Storm(place, SEED, clients=1)
+        mark = Marks(place.home.root).of(7, 1)
+        left = subprocess.Popen(["sleep", "600"], env={**os.environ, "VIGIE_ATTEMPT": mark})
+        try:
+            found = storm.left(0)
+            assert [f" {left.pid} " in said for said in found] == [True]
+            assert broken(judge(Evidence(), left=found)) == {"left": found}
+        finally:
+            left.kill()
+            left.wait()
+        assert storm.left() == []
+        storm.close()
+
+
+def test_every_rule_is_seen_to_be_broken() -> None:
+    assert {rule for _, rule in FALSIFIED} | {"slow", "left"} == set(RULES)

@@ -24,6 +24,7 @@ from vigie.client import Client
 from vigie.errors import VigieError
 from vigie.launch import lock_holder
 from vigie.procs import Identity
+from vigie.session import session
 from vigie.torture.books import Evidence, Kill, Verdict, judge
 
 if TYPE_CHECKING:
@@ -216,16 +217,28 @@ class Storm:
         return found or []
 
     def _living(self, kind: str) -> list[tuple[Identity, int]]:
+        # By the lock: one that only competes for it does not serve, and between fork and exec
+        # a child looks like its parent, though it is a job's by the time we signal.
         if kind == "agent":
-            # By the lock: those that only compete for it do not serve.
             pid = lock_holder(self.home)
-            ticks = procs.start_ticks(pid) if pid is not None else None
-            return [(Identity(pid, ticks), 0)] if pid is not None and ticks is not None else []
-        return [
-            (one.identity, self.place.number(one.pid))
-            for one in procs.scan()
-            if not one.zombie and self.place.kind(one.pid) == kind
-        ]
+        elif kind == "keeper":
+            pid = self._keeper()
+        else:
+            return self._workers()
+        ticks = procs.start_ticks(pid) if pid is not None else None
+        return [(Identity(pid, ticks), 0)] if pid is not None and ticks is not None else []
+
+    def _keeper(self) -> int | None:
+        try:
+            with open(self.home.keeper_lock, encoding="ascii") as file:
+                pid = int(file.read())
+        except (OSError, ValueError):
+            return None
+        return pid if self.place.kind(pid) == "keeper" else None
+
+    def _workers(self) -> list[tuple[Identity, int]]:
+        found = {one.pid: one for one in procs.scan() if not one.zombie and self.place.kind(one.pid) == "worker"}
+        return [(one.identity, self.place.number(one.pid)) for one in found.values() if one.ppid not in found]
 
     def _served(self, old: int, since: float) -> float:
         """Give how many seconds after the kill another agent answers."""
@@ -268,9 +281,9 @@ class Storm:
             time.sleep(_LOOK)
         self._works()
 
-    def left(self) -> list[str]:
-        """Name the processes that have no business any more."""
-        self._until(lambda: not self._left(), _APPEAR)
+    def left(self, seconds: float = _APPEAR) -> list[str]:
+        """Name the processes that have no business any more, and have not gone after so many seconds."""
+        self._until(lambda: not self._left(), seconds)
         return self._left()
 
     def _left(self) -> list[str]:
@@ -297,6 +310,7 @@ class Storm:
             client.wait()
         self._clients.clear()
         self._client.close()
+        session().client.close()
 
     @staticmethod
     def _until(ready: Callable[[], Any], seconds: float) -> Any:
