@@ -202,6 +202,38 @@ def test_an_encoding_that_lacks_characters_gets_plain_ones(built):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["jobs", "--name", "reprot"], "no job is called reprot\n  did you mean --name report?\n"),
+        (["stop", "--name", "zzz*"], "no job is called zzz*\n  names: report, copy\n"),
+        (["wait", "--tag", "gren"], "no job has the tag gren\n  did you mean --tag green?\n"),
+        (["events", "--queue", "x"], "no job is in the queue x\n  queues: default\n"),
+        (["stop", "--name", "report"], ("the job that matches is not queued, blocked, running or suspended\n"
+                                       "  vigie jobs --name report\n")),
+        (["stop", "--name", "*"], ("of the 2 jobs that match none is queued, blocked, running or suspended\n"
+                                  "  vigie jobs --name '*'\n")),
+        (["jobs", "--name", "copy", "--tag", "green"], ("no job matches --name copy --tag green\n"
+                                                       "  leave one of them out\n")),
+        (["jobs", "--state", "lost"], "no job matches --state lost\n  vigie jobs\n"),
+        (["stop", "--all"], ""),
+    ],
+)  # fmt: skip
+def test_a_filter_that_matches_nothing_says_so(built, vigie, words, said):
+    built.job(name="copy")
+    built.job("failed", name="report", reason="exit", exit_code=1, tags=("green",))
+    done = vigie(*words)
+    assert (done.returncode, done.stdout.splitlines()[1:], done.stderr) == (0, [], said)
+    quiet = vigie(*words, "--json")
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_filter_in_an_empty_store_says_how_to_begin(built, vigie):
+    assert vigie("jobs", "--name", "x").stderr == "there is no job yet\n  vigie start -- sleep 60\n"
+
+
+@pytest.mark.slow
 def test_watch_draws_each_change_over_the_old_table(built):
     job = built.job("running", name="copy")
     screen = Screen("jobs", "--watch")

@@ -64,9 +64,19 @@ def run(args: argparse.Namespace, out: Context) -> int:
     out.stdout.flush()
     if args.follow:
         _follow(reader, chosen, last, writer, out)
-    if not count and out.is_person:
-        out.say("nothing has happened yet · vigie start -- sleep 60")
+    if not count:
+        _nothing(chosen, out)
     return 0
+
+
+def _nothing(chosen: selection.Filter, out: Context) -> None:
+    if chosen.about_jobs:
+        from vigie.cli.nothing import say_nothing
+
+        say_nothing(chosen, out)
+    elif out.is_person:
+        since = " since then" if chosen.since is not None else " yet"
+        out.say(f"nothing has happened{since} · vigie start -- sleep 60")
 
 
 def _newest(

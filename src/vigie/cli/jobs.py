@@ -61,7 +61,9 @@ def run(args: argparse.Namespace, out: Context) -> int:
         limit = USUAL
     count = _print(chosen, limit, out)
     if not count:
-        _nothing(chosen, out)
+        from vigie.cli.nothing import say_nothing
+
+        say_nothing(chosen, out)
     return 0
 
 
@@ -77,15 +79,6 @@ def _print(chosen: selection.Filter, limit: int | None, out: Context) -> int:
     if limit is not None and next(rows, None) is not None and out.is_person:
         out.say(f"{count} shown, there are older ones · vigie jobs --limit {4 * limit}")
     return count
-
-
-def _nothing(chosen: selection.Filter, out: Context) -> None:
-    if not out.is_person:
-        return
-    if chosen:
-        out.say("no job is like that · vigie jobs --all")
-    else:
-        out.say("no jobs yet · vigie start -- sleep 60")
 
 
 # --- --watch -----------------------------------------------------------------------

@@ -273,14 +273,17 @@ def selection(args: argparse.Namespace, out: Context, states: Sequence[str] = ()
     from vigie import selection as filters
 
     chosen = filters.from_args(args)
+    implied: Sequence[str] = ()
     if not args.jobs:
         if not chosen:
             raise UsageError("which jobs?", "give ids or names, a filter such as --tag T, or --all")
         if states and not chosen.states:
-            chosen.states = tuple(states)
+            implied = chosen.states = tuple(states)
     if args.jobs and args.all:
         raise UsageError("--all and jobs by name are two choices", "give one of them")
     found = out.reader().resolve(args.jobs, chosen)
-    if not found and out.is_person:
-        out.say("no job matches")
+    if not found and not args.json:
+        from vigie.cli.nothing import say_nothing
+
+        say_nothing(chosen, out, implied)
     return found
