@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -83,6 +84,20 @@ def test_retries_are_shown_one_after_the_other(vigie: Program, home: Any) -> Non
     line = "echo try; test -e second && exit 0; touch second; exit 1"
     done = vigie("run", "--retries", "1", "--backoff", "1ms", "--shell", line)
     assert (done.returncode, done.stdout) == (0, "try\ntry\n")
+    assert re.fullmatch(r"vigie: attempt 1 failed \(exit 1\); attempt 2 (in \S+|begins)\n", done.stderr)
+
+
+@pytest.mark.slow
+def test_a_retry_is_announced(vigie: Program, home: Any) -> None:
+    done = vigie("run", "--retries", "1", "--", "sh", "-c", "exit 3")
+    assert done.returncode == 3
+    assert re.fullmatch(r"vigie: attempt 1 failed \(exit 3\); attempt 2 (in \S+|begins)\n", done.stderr)
+    words = ["--retries", "2", "--backoff", "0", "--", "sh", "-c", "kill -9 $$"]
+    done = vigie("run", *words)
+    lines = done.stderr.splitlines()
+    assert [line.partition(";")[0] for line in lines[:2]] == [f"vigie: attempt {n} failed (SIGKILL)" for n in (1, 2)]
+    assert done.returncode == 137
+    assert len(lines) == 3
 
 
 def test_a_run_that_waits_for_a_slot_says_so_once(vigie: Program, home: Any, until: Any) -> None:
@@ -243,8 +258,20 @@ def test_a_person_is_told_what_to_type_next(vigie: Program, home: Any) -> None:
     )
     assert on_terminal(home, "stop", "4")[2] == "stopped 4\n"
     assert on_terminal(home, "stop", "--all", "--grace", "0")[2] == "stopped 2\nstopped 3\n"
-    assert on_terminal(home, "stop", "--all")[2] == "no job matches\n"
+    assert on_terminal(home, "stop", "--all")[2] == "no job is queued, blocked, running or suspended\n"
     assert on_terminal(home, "remove", "--finished")[2] == "removed 4 jobs\n"
+
+
+def test_a_key_that_is_held_is_named_and_one_that_is_free_is_not(vigie: Program, home: Any) -> None:
+    # The first job of a home is queued while the agent starts its keeper: nothing holds it.
+    keyed = ["--now", "--concurrency", "db=1", "--"]
+    assert on_terminal(home, "start", *keyed, "sleep", "600")[2] == "started 1 · vigie logs -f 1\n"
+    said = on_terminal(home, "start", *keyed, "true")[2]
+    assert said == "2 waits: concurrency key 'db' is held by 1 · vigie why 2\n"
+    live = vigie.popen("run", *keyed, "true", text=True)
+    assert live.stderr.readline() == "vigie: 3 waits: concurrency key 'db' is held by 1 · vigie why 3\n"
+    vigie("stop", "1", "--grace", "0", check=True)
+    assert live.wait(60) == 0
 
 
 def test_a_terminal_is_not_steered_by_output_unless_asked(vigie: Program, home: Any) -> None:

@@ -12,7 +12,7 @@ import signal
 import threading
 
 from vigie.cli.options import WHAT, add_start_options, parse, submission
-from vigie.cli.start import show_dry, waiting
+from vigie.cli.start import key_held, show_dry, waiting
 from vigie.errors import UsageError, VigieError
 from vigie.terminal import PLAIN, Sanitizer
 
@@ -75,8 +75,10 @@ def run(args: argparse.Namespace, out: Context) -> int:
     with signals:
         answer = wanted.send(out.client())
         job = int(answer["ids"][0])
-        if answer.get("waits"):
-            out.say(f"vigie: {waiting(job, answer['waits'])}")
+        if waits := answer.get("waits"):
+            held = waiting(job, waits, now=args.now) or key_held(job, waits, out)
+            if held is not None:
+                out.say(f"vigie: {held}")
         watch = _Watch(job, out, signals, raw=args.raw)
         try:
             return watch.follow()
@@ -128,6 +130,8 @@ class _Watch:
         self.trouble: VigieError | None = None
         self._passed_on = 0
         self._raw = raw
+        #: The last attempt whose failure was told.
+        self._told = 0
         #: (attempt, stream) -> what makes it harmless for a terminal.
         self._sanitizers: dict[tuple[int, str], Sanitizer] = {}
 
@@ -138,8 +142,10 @@ class _Watch:
         # The wait keeps the agent alive: whoever kills it, it is started again.
         threading.Thread(target=self._wait, daemon=True).start()
         with Output(self.out.reader(), self.out.home, self.job, streams=LOUD) as output:
-            for piece in output.follow(idle=self._look):
+            for piece in output.follow(idle=lambda: self._look(output.row)):
+                self._tell_failures(piece.attempt - 1)
                 self._show(piece)
+            self._tell_failures(output.row["attempt"] - 1)
             return self._end(output.row)
 
     def _wait(self) -> None:
@@ -148,8 +154,10 @@ class _Watch:
         except VigieError as error:
             self.trouble = error
 
-    def _look(self) -> None:
-        """Between two readings: do what signals ask."""
+    def _look(self, row: dict[str, Any]) -> None:
+        """Between two readings: say that a retry comes, do what signals ask."""
+        if row["state"] == "blocked" and row["blocked_by"] == "time":
+            self._tell_failures(row["attempt"], row["due"])
         if self.signals.hung_up:
             raise _Detached(129)
         if self.trouble is not None:
@@ -168,6 +176,17 @@ class _Watch:
             self.out.client().call("stop", ids=[self.job], grace=0 if at_once else None)
         except VigieError as error:
             self.trouble = error
+
+    def _tell_failures(self, last: int, due: int | None = None) -> None:
+        """Say of each attempt up to ``last`` how it failed; the one that follows begins at ``due`` (µs UTC)."""
+        if last <= self._told:
+            return
+        for attempt in self.out.reader().attempts(self.job):
+            number = attempt["n"]
+            if self._told < number <= last:
+                when = _soon(due) if number == last and due is not None else "begins"
+                self.out.say(f"vigie: attempt {number} {_failure(attempt)}; attempt {number + 1} {when}")
+        self._told = last
 
     def _show(self, piece: Piece) -> None:
         if piece.note is not None:
@@ -256,6 +275,28 @@ class _Watch:
 
     def _say(self, text: str) -> None:
         self.out.say(f"vigie: {self.job} {text} · vigie why {self.job}")
+
+
+def _failure(attempt: dict[str, Any]) -> str:
+    """Say how an attempt ended that another follows."""
+    if attempt["state"] == "lost":
+        return "was lost"
+    if attempt["signal"] is not None and attempt["reason"] != "timeout":
+        return f"failed ({_signal_name(attempt['signal'])})"
+    if attempt["reason"] == "exit":
+        return f"failed (exit {attempt['exit_code']})"
+    return f"failed ({attempt['reason']})" if attempt["reason"] else "failed"
+
+
+def _soon(due: int) -> str:
+    """Say when a retry begins; a person needs no milliseconds beyond the first second."""
+    import time
+
+    from vigie.values import format_duration
+
+    left = max(0, due - time.time_ns() // 1000)
+    unit = 1_000_000 if left > 900_000 else 10_000
+    return f"in {format_duration((left + unit // 2) // unit * unit)}"
 
 
 def _signal_name(number: int) -> str:

@@ -52,17 +52,21 @@ def run(args: argparse.Namespace, out: Context) -> int:
     else:
         out.print(str(job))
     if out.is_person:
-        out.say(_message(job, wanted, answer))
+        out.say(_message(job, wanted, answer, out))
     return 0
 
 
-def _message(job: int, wanted: Submission, answer: dict[str, Any]) -> str:
+def _message(job: int, wanted: Submission, answer: dict[str, Any], out: Context) -> str:
     """Say what became of it, and what to type next."""
     if answer.get("existing"):
         return f"{job} is the job of this key already · vigie show {job}"
     waits = answer.get("waits")
     if waits:
-        return waiting(job, waits)
+        said = waiting(job, waits, now=bool(wanted.job.get("now"))) or key_held(job, waits, out)
+        if said is not None:
+            return said
+        if waits.get("rate") is not None:
+            return f"{job} is queued: the rate of {waits['queue']} says when it starts · vigie why {job}"
     state = (answer.get("states") or [None])[0]
     if state == "blocked":
         return f"{job} waits · vigie why {job}"
@@ -71,8 +75,8 @@ def _message(job: int, wanted: Submission, answer: dict[str, Any]) -> str:
     return f"started {job} · vigie logs -f {job}"
 
 
-def waiting(job: int, waits: dict[str, Any]) -> str:
-    """Say what a queued job waits for.
+def waiting(job: int, waits: dict[str, Any], *, now: bool = False) -> str | None:
+    """Say what a queued job waits for; None if it may start at any moment.
 
     >>> waiting(12, {"queue": "default", "slots": 2, "used": 2, "busy": [7, 9], "paused": False})
     '12 waits: default has 2 of 2 slots busy (7, 9); --now starts it at once'
@@ -80,13 +84,24 @@ def waiting(job: int, waits: dict[str, Any]) -> str:
     queue, slots = waits.get("queue"), waits.get("slots")
     if waits.get("paused"):
         return f"{job} waits: queue {queue} is paused · vigie queue resume {queue}"
-    if slots is None or waits.get("used", 0) < slots:
-        return f"{job} waits in {queue} · vigie why {job}"
+    if slots is None or waits.get("used", 0) < slots or now:
+        return None
     if not slots:
         return f"{job} waits: {queue} has no slots · vigie queue set {queue} --slots 1"
     busy = waits.get("busy") or []
     shown = ", ".join(map(str, busy[:5])) + (", …" if len(busy) > 5 else "")
     return f"{job} waits: {queue} has {waits['used']} of {slots} slots busy ({shown}); --now starts it at once"
+
+
+def key_held(job: int, waits: dict[str, Any], out: Context) -> str | None:
+    """Say which of its concurrency keys a queued job waits for; None if it may start at any moment."""
+    if not waits.get("keyed"):
+        return None
+    for row in out.reader().keys(job):
+        if not row["held"] and len(row["holders"]) >= row["most"]:
+            holders = ", ".join(map(str, row["holders"][:5])) + (", …" if len(row["holders"]) > 5 else "")
+            return f"{job} waits: concurrency key {row['key']!r} is held by {holders} · vigie why {job}"
+    return None
 
 
 def show_dry(wanted: Submission, out: Context, *, as_json: bool) -> int:
