@@ -132,8 +132,12 @@ def test_running_names_pid_timeout_and_who_stops_it():
         (
             {"reason": "exit", "exit_code": 137},
             None,
-            "exit code 137, a shell says so that a command of its was ended by SIGKILL",
+            "exit code 137, a shell says so that a command of its was ended by SIGKILL (somebody or the kernel killed",
         ),
+        ({"reason": "exit", "exit_code": 2}, None, "exit code 2, many programs say so that their arguments were wrong"),
+        ({"reason": "exit", "exit_code": 126}, None, "a shell found the command and could not execute it"),
+        ({"reason": "exit", "exit_code": 127}, None, "a shell did not find the command"),
+        ({"reason": "exit", "exit_code": 143}, None, "ended by SIGTERM (somebody asked it to end)"),
         ({"reason": "exit", "exit_code": 1}, None, "exit code 1."),
         ({"reason": "signal", "signal": 11}, None, "SIGSEGV: it used memory that is not its own"),
         ({"reason": "signal", "signal": 9, "peak_rss": 1 << 30}, None, "it had used 1 GiB of memory"),

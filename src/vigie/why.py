@@ -131,13 +131,18 @@ def exit_meaning(code: int) -> str | None:
     """
     usual = {
         2: "many programs say so that their arguments were wrong",
+        124: "timeout(1) says so that the time it gave was up",
         126: "a shell found the command and could not execute it",
         127: "a shell did not find the command",
+        128: "git says so that it could not go on",
+        255: "ssh says so that it failed itself, and others that they ended with -1",
     }
     if code in usual:
         return usual[code]
     if 128 < code <= 192:
-        return f"a shell says so that a command of its was ended by {signal_name(code - 128)}"
+        name = signal_name(code - 128)
+        meaning = f" ({_SIGNALS[name]})" if name in _SIGNALS else ""
+        return f"a shell says so that a command of its was ended by {name}{meaning}"
     return None
 
 
