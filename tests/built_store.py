@@ -37,6 +37,7 @@ class Built:
             "INSERT INTO contexts (id, digest, cwd, env, umask, python) VALUES (1, x'01', ?, ?, 18, ?)",
             (b"/srv", b"PATH=/bin\0TOKEN=hush\0", b"/usr/bin/python3"),
         )
+        self.insert("owners", id=1, host="here", agent="a", boot="b")
         self.command = self.task(kind="command", argv=b"ls\0-l\0", label="ls -l")
         self.function = self.task(kind="function", function="shop:add", label="shop:add")
 
@@ -64,7 +65,7 @@ class Built:
         return job
 
     def attempt(self, job: int, n: int = 1, state: str = "ended", **row: Any) -> None:
-        usual = {"host": "here", "agent": "a", "epoch": 1, "boot": "b", "created": NOW, "started": NOW}
+        usual = {"owner": 1, "epoch": 1, "created": NOW, "started": NOW}
         self.insert("attempts", job=job, n=n, state=state, **(usual | row))
 
     def event(self, verb: str, job: int | None = None, at: int = NOW, **row: Any) -> int:

@@ -127,7 +127,7 @@ def test_two_agents_never_claim_the_same_job(store: Store, other: Store) -> None
             agent.commit()
     assert sorted(got["a"] + got["b"]) == jobs
     assert not set(got["a"]) & set(got["b"])
-    rows = store.db.execute("SELECT job, n, agent FROM attempts ORDER BY job").fetchall()
+    rows = store.db.execute("SELECT job, n, agent FROM attempts JOIN owners ON owners.id = owner ORDER BY job").fetchall()
     assert [row[0] for row in rows] == jobs
     assert all(row[2] == ("agent-1" if row[0] in got["a"] else "agent-2") for row in rows)
 

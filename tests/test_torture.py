@@ -145,11 +145,8 @@ def test_what_never_began_and_was_told_to_stop_is_not_started(home: HomeUnderTes
     with apsw.Connection(home.db) as db:
         db.execute("UPDATE jobs SET state = 'running', ending = 'stop', blocked_by = NULL, due = NULL, attempt = 1")
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        db.execute(
-            "INSERT INTO attempts (job, n, state, host, agent, epoch, boot, created)"
-            " VALUES (1, 1, 'assigned', 'h', 'a', 1, ?, 1)",
-            (boot,),
-        )
+        db.execute("INSERT INTO owners (id, host, agent, boot) VALUES (9, 'h', 'a', ?)", (boot,))
+        db.execute("INSERT INTO attempts (job, n, state, owner, epoch, created) VALUES (1, 1, 'assigned', 9, 1, 1)")
     connect()
     assert job.wait(30).state == "stopped"
     assert not (tmp_path / "ran").exists()
@@ -170,7 +167,7 @@ def test_after_a_power_cut_a_page_is_no_proof_that_a_job_never_began(home: HomeU
     journal = Path(home.keeper_journal)
     journal.write_text(journal.read_text().replace(boot, "earlier"))
     with apsw.Connection(home.db) as db:
-        db.execute("UPDATE attempts SET boot = 'earlier'")
+        db.execute("UPDATE owners SET boot = 'earlier'")
         db.execute("UPDATE workers SET boot = 'earlier'")
     begun.unlink()
     connect()

@@ -111,9 +111,7 @@ class Upkeep:
         if rows:
             agent.core.after(agent.writer.post, self._expire_older, before, failed_before, rows[-1][0])
         else:
-            agent.store.run("orphan_contexts")
-            agent.store.run("orphan_tasks")
-            agent.store.forget_cached()
+            self._forget_orphans()
             agent.store.run("timeline_before", (failed_before,))
 
     def _expire_output(self) -> None:
@@ -150,10 +148,15 @@ class Upkeep:
                 self.agent.control.delete(job, who)
                 removed += 1
                 after = job
-        self.agent.store.run("orphan_contexts")
-        self.agent.store.run("orphan_tasks")
-        self.agent.store.forget_cached()
+        self._forget_orphans()
         return {"removed": removed}
+
+    def _forget_orphans(self) -> None:
+        """Delete what no job refers to any more."""
+        store = self.agent.store
+        for name in ("orphan_contexts", "orphan_tasks", "orphan_owners"):
+            store.run(name)
+        store.forget_cached()
 
     # --- backups --------------------------------------------------------------
 

@@ -98,7 +98,7 @@ SELECT DISTINCT queue FROM jobs WHERE state = 'queued';
 
 -- name: now_waiting
 -- How many jobs that may pass the slots still wait in a queue.
-SELECT count(*) FROM jobs WHERE state = 'queued' AND queue = ? AND now = 1;
+SELECT count(*) FROM jobs INDEXED BY jobs_now WHERE state = 'queued' AND queue = ? AND now = 1;
 
 -- name: keys_free
 -- 1 if every key of a job has room.
@@ -127,8 +127,13 @@ WHERE id = ? AND epoch = ? AND state = 'queued';
 
 -- name: insert_attempt
 -- Recorded before it starts: the promise that it never starts twice.
-INSERT INTO attempts (job, n, state, host, agent, epoch, boot, worker, seq, created)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO attempts (job, n, state, owner, epoch, worker, seq, created)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: intern_owner
+-- Name an agent, its host and its boot by a number.
+INSERT INTO owners (host, agent, boot) VALUES (?, ?, ?)
+ON CONFLICT (host, agent, boot) DO UPDATE SET host = host RETURNING id;
 
 -- name: attempt_started
 -- The keeper's or the worker's word that it runs.
@@ -161,16 +166,17 @@ WHERE job = ?2 AND n = ?3 AND frozen_mono IS NOT NULL;
 
 -- name: open_attempts
 -- Every attempt without a known end: the newest one of each job that is under way.
-SELECT a.job, a.n, a.state, a.boot, a.worker, a.seq, a.pid, a.start_ticks, a.started, a.started_mono,
+SELECT a.job, a.n, a.state, o.boot, a.worker, a.seq, a.pid, a.start_ticks, a.started, a.started_mono,
     a.suspended, a.frozen_mono, j.queue, j.state, j.ending, j.now, j.task, t.timeout, t.max_output, t.kind, t.grace
-FROM jobs j INDEXED BY jobs_open CROSS JOIN attempts a ON a.job = j.id AND a.n = j.attempt JOIN tasks t ON t.id = j.task
+FROM jobs j INDEXED BY jobs_open CROSS JOIN attempts a ON a.job = j.id AND a.n = j.attempt
+JOIN owners o ON o.id = a.owner JOIN tasks t ON t.id = j.task
 WHERE j.finished IS NULL AND j.state IN ('assigned', 'running', 'suspended') AND a.state IN ('assigned', 'running')
 ORDER BY a.worker, a.seq, a.job;
 
 -- name: attempt
 -- One attempt's identity and clock.
-SELECT state, worker, seq, pid, start_ticks, started, started_mono, suspended, frozen_mono, boot
-FROM attempts WHERE job = ? AND n = ?;
+SELECT state, worker, seq, pid, start_ticks, started, started_mono, suspended, frozen_mono, o.boot
+FROM attempts JOIN owners o ON o.id = owner WHERE job = ? AND n = ?;
 
 -- name: spawn_facts
 -- What the keeper needs to run a command.
@@ -344,6 +350,10 @@ ORDER BY id LIMIT ?4;
 -- name: orphan_contexts
 -- Contexts hold secrets: deleted with their last job.
 DELETE FROM contexts WHERE id NOT IN (SELECT context FROM jobs);
+
+-- name: orphan_owners
+-- Agents of whose attempts none is left.
+DELETE FROM owners WHERE id NOT IN (SELECT owner FROM attempts);
 
 -- name: orphan_tasks
 -- Tasks that no job has any more.

@@ -52,11 +52,11 @@ SELECT j.id, j.name, j.state, j.reason, j.blocked_by, j.ending, j.queue, j.prior
     j.created, j.due, j.started, j.finished, j.attempt, j.tries_from, j.exit_code, j.signal, j.message,
     j.duration, j.result_encoding, j.peak_rss, j.cpu, j.key, j.parent, j.schedule, j.service, j.context,
     t.kind, t.argv, t.function, t.label, t.timeout, t.retries, t.backoff, t.backoff_max, t.jitter, t.grace,
-    t.fresh, t.on_lost, t.max_output, c.cwd, c.python, a.host, a.pid, a.suspended, a.worker,
+    t.fresh, t.on_lost, t.max_output, c.cwd, c.python, o.host, a.pid, a.suspended, a.worker,
     (SELECT json_group_array(tag) FROM tags WHERE tags.job = j.id) AS tags
 FROM json_each(:ids) AS chosen CROSS JOIN jobs AS j ON j.id = chosen.value
 JOIN tasks AS t ON t.id = j.task JOIN contexts AS c ON c.id = j.context
-LEFT JOIN attempts AS a ON a.job = j.id AND a.n = j.attempt;
+LEFT JOIN attempts AS a ON a.job = j.id AND a.n = j.attempt LEFT JOIN owners AS o ON o.id = a.owner;
 
 -- name: known
 -- Which of these ids exist, and their states.
@@ -85,7 +85,8 @@ FROM jobs AS j JOIN contexts AS c ON c.id = j.context WHERE j.id = :job;
 
 -- name: attempts
 -- The attempts of a job, first first.
-SELECT * FROM attempts WHERE job = :job ORDER BY n;
+SELECT a.*, o.host, o.agent, o.boot FROM attempts AS a JOIN owners AS o ON o.id = a.owner
+WHERE a.job = :job ORDER BY a.n;
 
 -- name: dependencies
 -- What a job waits for.

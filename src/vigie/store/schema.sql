@@ -88,11 +88,21 @@ CREATE TABLE jobs (
     service    TEXT
 );
 CREATE INDEX jobs_ready ON jobs (queue, priority DESC, id) WHERE state = 'queued';
+CREATE INDEX jobs_now ON jobs (queue) WHERE state = 'queued' AND now = 1;
 CREATE INDEX jobs_due ON jobs (due) WHERE state = 'blocked' AND blocked_by = 'time';
 CREATE INDEX jobs_open ON jobs (state, id) WHERE finished IS NULL;
 CREATE INDEX jobs_bad ON jobs (finished) WHERE state IN ('failed', 'lost');
 CREATE INDEX jobs_named ON jobs (name, id) WHERE name IS NOT NULL;
 CREATE UNIQUE INDEX jobs_key ON jobs (key) WHERE key IS NOT NULL;
+
+-- Who ran attempts: one agent, from its start to its end.
+CREATE TABLE owners (
+    id    INTEGER PRIMARY KEY,
+    host  TEXT NOT NULL,
+    agent TEXT NOT NULL,               -- its id
+    boot  TEXT NOT NULL,
+    UNIQUE (host, agent, boot)
+);
 
 CREATE TABLE attempts (
     job         INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
@@ -100,15 +110,13 @@ CREATE TABLE attempts (
     state       TEXT NOT NULL CHECK (
                    state = 'assigned' OR state = 'ended' OR state = 'running'
                    OR state = 'lost' OR state = 'withdrawn'),
-    host        TEXT NOT NULL,
-    agent       TEXT NOT NULL,         -- id of the agent that owns it
+    owner       INTEGER NOT NULL REFERENCES owners,
     epoch       INTEGER NOT NULL,      -- of the job when it was claimed
     lease_until INTEGER,               -- NULL on one machine, where evidence decides
-    boot        TEXT NOT NULL,
     worker      INTEGER,               -- of a function: the worker, and the
     seq         INTEGER,               -- sequence number in the worker's page
     pid         INTEGER,
-    start_ticks INTEGER,               -- field 22 of /proc/PID/stat: with boot, the identity
+    start_ticks INTEGER,               -- field 22 of /proc/PID/stat: with the boot, the identity
     created     INTEGER NOT NULL,
     started     INTEGER,
     started_mono INTEGER,              -- CLOCK_MONOTONIC, for timeouts across agents

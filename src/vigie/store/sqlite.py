@@ -273,6 +273,7 @@ class Store:
         self._recent: dict[Any, int] = {}
         self._tasks: dict[Row, int] = {}
         self._says: dict[int, Row] = {}
+        self._owners: dict[tuple[str, str, str], int] = {}
 
     def _prepare(self) -> None:
         db = self.db
@@ -358,6 +359,7 @@ class Store:
         self._recent.clear()
         self._tasks.clear()
         self._says.clear()
+        self._owners.clear()
 
     def savepoint(self) -> None:
         """Begin one request's part of the transaction."""
@@ -532,12 +534,12 @@ class Store:
 
         The rows were read in this very transaction, so that nobody else can have them.
         """
-        host, agent, boot = owner
+        by = self._owner(owner)
         self.run_many("claim_job", ((state, row.attempt + 1, None, row.id, row.epoch) for row in rows))
         self.run_many(
             "insert_attempt",
             (
-                (row.id, row.attempt + 1, "assigned", host, agent, row.epoch + 1, boot, worker, seq + i, now)
+                (row.id, row.attempt + 1, "assigned", by, row.epoch + 1, worker, seq + i, now)
                 for i, row in enumerate(rows)
             ),
         )
@@ -567,9 +569,15 @@ class Store:
             return False
         if keyed:
             self.run("hold_keys", (job,))
-        host, agent, boot = owner
-        self.run("insert_attempt", (job, attempt, "assigned", host, agent, epoch + 1, boot, worker, seq, now))
+        bind = (job, attempt, "assigned", self._owner(owner), epoch + 1, worker, seq, now)
+        self.run("insert_attempt", bind)
         return True
+
+    def _owner(self, owner: tuple[str, str, str]) -> int:
+        known = self._owners.get(owner)
+        if known is None:
+            known = self._owners[owner] = self.run("intern_owner", owner).fetchone()[0]
+        return known
 
     def open_attempts(self) -> list[OpenAttempt]:
         """Give every attempt without a known end."""
