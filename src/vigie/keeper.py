@@ -146,15 +146,22 @@ class Keeper:
             if said["k"] == "started":
                 identity = Identity(int(str(said["pid"])), int(str(said["ticks"])))
                 if not self._adopt(mark, identity, carried.get(mark)):
-                    self._write("lost", mark=mark)
+                    self._lose(mark)
             elif said["k"] == "begin":
                 found = _find_begun(mark, int(str(said.get("since", 0))))
                 if found is not None:
+                    point("keeper-before-adopted")
                     self._write("started", mark=mark, pid=found.pid, ticks=found.start_ticks, **_now())
+                    point("keeper-after-adopted")
                 if found is None or not self._adopt(mark, found, None):
-                    self._write("lost", mark=mark)
+                    self._lose(mark)
         # A child that ended before the handlers stood has left no SIGCHLD.
         self._reap()
+
+    def _lose(self, mark: str) -> None:
+        point("keeper-before-lost")
+        self._write("lost", mark=mark)
+        point("keeper-after-lost")
 
     def _adopt(self, mark: str, identity: Identity, fd: int | None) -> bool:
         """Watch a process that this program did not start, or started before its exec."""
@@ -248,8 +255,11 @@ class Keeper:
             popen = spawn(request, self.limit)
         except SpawnError as error:
             failure = {"errno": error.errno, "error": error.error, "message": str(error), "what": error.what}
+            point("keeper-before-failed")
             self._write("failed", mark=mark, **failure)
+            point("keeper-after-failed")
             self.talk.report(mark, "end")
+            point("keeper-after-failed-report")
             return
         point("keeper-after-spawn")
         ticks = procs.start_ticks(popen.pid) or 0
@@ -258,6 +268,7 @@ class Keeper:
         fd = self.limit.lift(pidfd.open_pid(popen.pid))
         self.own[popen.pid] = Child(mark, Identity(popen.pid, ticks), fd, popen)
         self.talk.report(mark, "started")
+        point("keeper-after-started-report")
 
     def _reap(self) -> None:
         """Reap every child that has ended; orphans that landed here too."""
@@ -289,6 +300,7 @@ class Keeper:
         end["cpu"] = int((usage.ru_utime + usage.ru_stime) * 1e6) if usage else None
         end["peak_rss"] = usage.ru_maxrss * _USAGE_UNIT if usage else None
         now = _now()
+        point("keeper-before-ended")
         self._write("ended", mark=child.mark, ended_at=now["at"], ended_mono=now["mono"], **end)
         point("keeper-after-ended")
         if child.fd is not None:
@@ -296,6 +308,7 @@ class Keeper:
         if child.popen is not None and status is not None:
             child.popen.returncode = os.waitstatus_to_exitcode(status)
         self.talk.report(child.mark, "end")
+        point("keeper-after-ended-report")
 
     def _signal(self, request: dict[str, Any]) -> None:
         child = self._living(str(request.get("mark")))
@@ -341,8 +354,10 @@ class Keeper:
     def _forget(self, marks: Sequence[str]) -> None:
         # A living one is not forgotten, whatever the agent believes.
         over = [mark for mark in marks if self.marks.get(mark, {}).get("k") in ("ended", "failed", "lost")]
+        point("keeper-before-forget")
         try:
             self.journal.forget(over)
+            point("keeper-after-forget")
         except OSError as error:
             self._unwritten = True
             log(f"cannot write {self.home.keeper_journal}: {error.strerror}")
@@ -369,6 +384,7 @@ class Keeper:
             for fd in passed:
                 os.set_inheritable(fd, True)
             argv = [sys.executable, "-P", "-m", "vigie.keeper", self.home.root, "--carry", str(carry)]
+            point("keeper-before-exec")
             os.execv(sys.executable, argv)
         except OSError as error:
             log(f"cannot upgrade by {sys.executable}: {error.strerror}; the old code goes on")
@@ -428,6 +444,7 @@ def main(argv: list[str]) -> int:
     os.umask(0o077)
     os.makedirs(home.keeper_dir, mode=0o700, exist_ok=True)
     if len(argv) == 3:
+        point("keeper-after-exec")
         state = _carried(int(argv[2]))
         listener = socket.socket(fileno=state["listener"])
         lock: int | None = state["lock"]

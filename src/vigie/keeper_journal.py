@@ -14,6 +14,8 @@ import json
 import os
 from collections.abc import Iterable
 
+from vigie.crash import point
+
 __all__ = ["Journal", "State", "entry", "replay", "whole"]
 
 #: One mark's newest entry: its kind in "k", the mark in "mark", and more.
@@ -221,7 +223,9 @@ class Journal:
         try:
             with open(fd, "wb", closefd=False) as file:
                 file.write(data)
+            point("keeper-before-rename")
             os.rename(temporary, self.path)
+            point("keeper-after-rename")
         except BaseException:
             os.close(fd)
             raise

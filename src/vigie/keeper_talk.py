@@ -19,6 +19,7 @@ from collections import deque
 
 import vigie
 from vigie import frames
+from vigie.crash import point
 from vigie.sockets import bind_unix
 
 TYPE_CHECKING = False
@@ -124,6 +125,7 @@ class Talk:
         """Tell the agent everything that is not forgotten."""
         if self.agent is None:
             return
+        point("keeper-before-replay")
         for mark, said in self._marks.items():
             self.agent.todo.append((mark, "started" if said["k"] == "started" else "end", True))
         self.agent.todo.append(("", "", True))
@@ -138,7 +140,9 @@ class Talk:
             hello = {"vigie": frames.PROTOCOL, "role": "keeper", "version": vigie.__version__}
             peer = Connection(sock, frames.encode({**hello, "pid": os.getpid(), "boot": self._boot}))
             self._selector.register(sock, _READ, lambda events: self._serve(peer, events))
+            point("keeper-before-hello")
             self._flush(peer)
+            point("keeper-after-hello")
 
     def _serve(self, peer: Connection, events: int) -> None:
         try:

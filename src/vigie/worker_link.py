@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 
-from . import frames
+from . import crash, frames
 from .sockets import connect_unix
 
 TYPE_CHECKING = False
@@ -116,7 +116,9 @@ class Link:
             try:
                 sock = connect_unix(self._path)
                 before()
+                crash.point("worker-before-hello")
                 sock.sendall(self._hello)
+                crash.point("worker-after-hello")
             except OSError:
                 if time.monotonic() > end:
                     return False
@@ -168,6 +170,7 @@ class Link:
         """Send what waits."""
         with self._lock:
             if self._texts:
+                crash.point("worker-before-report")
                 text = '{"op":"done","outcomes":[' + ",".join(self._texts) + "]}"
                 frame = _frame(text, self._blobs)
                 self._texts, self._blobs, self._bytes, self.since = [], [], 0, 0

@@ -34,7 +34,6 @@ MOST_JOBS = 100_000
 MOST_GROWTH = 500_000_000
 #: How often to look for frames between the jobs of a batch (ns).
 _LOOK = 5_000_000
-_CRASHING = "VIGIE_CRASH_AT" in os.environ
 
 
 class Worker:
@@ -93,7 +92,7 @@ class Worker:
         while True:
             if not self.queue:
                 self.link.flush()
-                if _CRASHING and self._done:
+                if crash.ARMED and self._done:
                     crash.point("worker-after-report")
                 if self._quitting:
                     return "quit"
@@ -127,7 +126,9 @@ class Worker:
             if not first:
                 self._last = self.queue[-1].seq
         elif op == "forget":
+            crash.point("worker-before-forget")
             self.journal.forget(int(header["seq"]))
+            crash.point("worker-after-forget")
         elif op == "task":
             code = blobs[0] if header.get("pickled") else None
             self.runner.tasks[header["task"]] = Task(header.get("function"), code)
@@ -158,7 +159,7 @@ class Worker:
 
     def _begin(self, job: Job) -> Outcome | None:
         """Run the first job of the queue, unless it was taken back."""
-        if _CRASHING:
+        if crash.ARMED:
             crash.point("worker-before-started")
         self.sink.begin(job.job, job.attempt)
         if not self.page.may_start(job.seq):
@@ -166,7 +167,7 @@ class Worker:
             self._hold(job.seq)
             return None
         self.queue.popleft()
-        if _CRASHING:
+        if crash.ARMED:
             crash.point("worker-after-started")
         began = time.time_ns()
         outcome = self.runner.run(job)
@@ -178,8 +179,10 @@ class Worker:
         out = 1 if self.page.taken(seq) else len(self.queue)
         # Over the limit the others wait no longer either: it might rise again between two of them,
         # and then ``started`` would no longer tell what began.
+        crash.point("worker-before-held")
         for _ in range(out):
             self.link.say({"op": "held", "seq": self.queue.popleft().seq})
+        crash.point("worker-after-held")
 
     def _finish(self, outcome: Outcome) -> str | None:
         """Journal and report an outcome; give the reason to leave, if there is one."""
@@ -192,7 +195,7 @@ class Worker:
                 self.sink.record("warning", text=text, level="warning")
                 reason = "children"
         outcome.records = self.sink.end()
-        if _CRASHING:
+        if crash.ARMED:
             crash.point("worker-after-run")
         try:
             self.journal.append_frame(outcome.seq, outcome.frame())
@@ -201,9 +204,10 @@ class Worker:
             self.link.put(outcome)
             self.link.flush()
         else:
-            if _CRASHING:
+            if crash.ARMED:
                 crash.point("worker-after-journal")
             self.page.ended = outcome.seq
+            crash.point("worker-after-ended")
             self.link.put(outcome)
         self._done += 1
         return reason or self._outworn(outcome.finished)
@@ -219,7 +223,9 @@ class Worker:
 
     def _leave(self, reason: str) -> None:
         start = self.queue[0].seq if self.queue else max(self._last, self.page.started) + 1
+        crash.point("worker-before-leave")
         self.link.say({"op": "leave", "reason": reason, "from": start})
+        crash.point("worker-after-leave")
 
 
 def _end() -> NoReturn:

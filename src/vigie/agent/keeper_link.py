@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from vigie import __version__, frames
+from vigie import __version__, crash, frames
 from vigie.config import Home
 from vigie.sockets import connect_unix
 
@@ -109,7 +109,9 @@ class KeeperLink(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self.talks += 1
+        crash.point("agent-before-keeper-hello")
         self._write({"vigie": frames.PROTOCOL, "role": "agent", "version": __version__, "pid": os.getpid()})
+        crash.point("agent-after-keeper-hello")
 
     def data_received(self, data: bytes) -> None:
         """Pass every message on."""
@@ -136,7 +138,11 @@ class KeeperLink(asyncio.Protocol):
 
     def send(self, header: dict[str, Any]) -> None:
         """Say something; lost if the keeper is away (its replay tells what to repeat)."""
+        if crash.ARMED:
+            crash.point(f"agent-before-{header['op']}")
         self._write(header)
+        if crash.ARMED:
+            crash.point(f"agent-after-{header['op']}")
 
     @property
     def connected(self) -> bool:

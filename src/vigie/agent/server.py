@@ -16,7 +16,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from vigie import __version__, frames
+from vigie import __version__, crash, frames
 from vigie.agent.core import Who
 from vigie.errors import UsageError, VigieError
 
@@ -108,7 +108,9 @@ class Peer(asyncio.Protocol):
             raise frames.FrameError("the first frame is no hello")
         self._greeted = True
         hello = {"vigie": frames.PROTOCOL, "role": "agent", "version": __version__, "pid": os.getpid()}
+        crash.point("agent-before-greeting")
         self.write(frames.encode(hello))
+        crash.point("agent-after-greeting")
         if header.get("role") == "worker":
             self.worker = int(header["worker"])
             self.agent.staff.attached(self.worker, self, header)
@@ -200,10 +202,12 @@ class _Answer:
         self.number = number
 
     def __call__(self, value: Any, error: VigieError | None, blobs: list[bytes] | None = None) -> None:
+        crash.point("agent-before-answer")
         if error is not None:
             self.peer.write(frames.encode({"re": self.number, "error": error.to_wire()}))
         else:
             self.peer.write(frames.encode({"re": self.number, **(value or {})}, blobs or ()))
+        crash.point("agent-after-answer")
 
 
 _DIRECT: dict[str, Callable[[Peer, dict[str, Any], _Answer], None]] = {

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vigie import frames, workfiles
+from vigie import crash, frames, workfiles
 from vigie.agent.outcomes import WorkerEnd
 from vigie.config import Home
 from vigie.store.sqlite import Store, json_list, split_items
@@ -94,9 +94,12 @@ class WorkerLink:
             args.append(blob if blob is not None else b"[[],{}]")
         if not headers:
             return
+        crash.point("agent-before-limit")
         self.page.limit = headers[-1]["seq"]
+        crash.point("agent-after-limit")
         out.append(frames.encode({"op": "jobs", "jobs": headers}, args + extra))
         self.peer.write(b"".join(out))
+        crash.point("agent-after-jobs")
 
     def _dependencies(self, results: Sequence[Any], first: int, extra: list[bytes]) -> list[Any]:
         deps = []
@@ -126,7 +129,11 @@ class WorkerLink:
     def say(self, header: dict[str, Any]) -> None:
         """Send a frame, if it is connected."""
         if self.peer is not None:
+            if crash.ARMED:
+                crash.point(f"agent-before-worker-{header['op']}")
             self.peer.write(frames.encode(header))
+            if crash.ARMED:
+                crash.point(f"agent-after-worker-{header['op']}")
 
     # --- what its files tell --------------------------------------------------
 
