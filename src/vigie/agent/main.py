@@ -16,6 +16,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -40,13 +41,14 @@ from vigie.agent.upkeep import Upkeep
 from vigie.agent.waits import Waits
 from vigie.agent.watch import Watch
 from vigie.agent.world import World
-from vigie.agent.writer import Writer
+from vigie.agent.writer import AGAIN, Writer
 from vigie.config import Home
-from vigie.errors import VigieError
+from vigie.errors import StoreError, VigieError
 from vigie.model import cores, public_state
 from vigie.procs import Identity
 from vigie.sockets import bind_unix
 from vigie.store.sqlite import SCHEMA, Store
+from vigie.store.wal import settle_log
 
 __all__ = ["Agent", "AlreadyRunning", "main"]
 
@@ -92,6 +94,8 @@ class Agent:
         self.peers: set[Peer] = set()
         self.keeper_children = 0
         self._upgraded: int | None = None
+        #: Why the store has to be opened anew.
+        self.unsafe: Exception | None = None
         self._stopping = asyncio.Event()
         self._socket_inode: int | None = 0
         self._lock_inode = _inode(home.lock)
@@ -112,6 +116,7 @@ class Agent:
         core.take_back = self.staff.take_back
         self.outcomes.began = self.timers.began
         self.dispatch.wake_at = self.timers.wake_at
+        self.writer.unsafe = self.give_up
 
     def _write_table(self) -> dict[str, Callable[[dict[str, Any], list[bytes], Who], Any]]:
         control = self.control
@@ -201,9 +206,18 @@ class Agent:
         """End the agent; what runs goes on."""
         self._stopping.set()
 
+    def give_up(self, error: Exception) -> None:
+        """End at once without another word to anybody: the disk failed, and who follows opens the store anew."""
+        log.error("the disk failed to keep what was written (%s); the agent starts anew", error)
+        self.unsafe = error
+        for peer in list(self.peers):
+            peer.transport.abort()
+        self.stop()
+
     def _close(self) -> None:
-        self.writer.post(self.core.log, "agent-stopped")
-        self.writer.close()
+        if self.unsafe is None:
+            self.writer.post(self.core.log, "agent-stopped")
+            self.writer.close()
         if self._server is not None:
             self._server.close()
         for peer in list(self.peers):
@@ -454,6 +468,20 @@ def make_secret(home: Home) -> None:
     os.rename(home.secret + ".part", home.secret)
 
 
+def _anew(home: Home, agent: Agent) -> None:
+    """Be the agent that follows; what runs stays ours.
+
+    Raises
+    ------
+    StoreError
+        When not one commit went well: then the next one would not either.
+    """
+    if not agent.writer.commits:
+        raise StoreError(f"the disk of {home.root} does not keep what is written: {agent.unsafe}", "vigie doctor")
+    time.sleep(AGAIN)
+    os.execv(sys.executable, sys.orig_argv)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the agent of the home named on the command line (``python -m vigie.agent HOME``)."""
     args = sys.argv[1:] if argv is None else argv
@@ -479,10 +507,13 @@ def main(argv: list[str] | None = None) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     loop = asyncio.new_event_loop()
     try:
-        loop.run_until_complete(Agent(home, loop).run())
+        settle_log(home.db)
+        agent = Agent(home, loop)
+        loop.run_until_complete(agent.run())
+        if agent.unsafe is not None:
+            _anew(home, agent)
     except VigieError as error:
-        log.error("%s", error.message)
-        print(f"vigie agent: {error.message}", file=sys.stderr)
+        log.error("%s%s", error.message, f"\n  {error.hint}" if error.hint else "")
         return error.code
     finally:
         loop.close()

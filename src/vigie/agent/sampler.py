@@ -167,6 +167,9 @@ def _open(path: str) -> apsw.Connection:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
         return _connect(path)
+    except apsw.Error as error:
+        log.error("%s cannot be written (%s); the order of the streams is not kept by this agent", path, error)
+        return _connect(":memory:")
 
 
 def _connect(path: str) -> apsw.Connection:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vigie.agent.core import Who
+from vigie.agent.writer import sync_failed
 from vigie.errors import StoreError
 
 if TYPE_CHECKING:
@@ -57,7 +58,10 @@ class Upkeep:
         def ring() -> None:
             try:
                 step()
-            except Exception:
+            except Exception as error:
+                if sync_failed(error):
+                    self.agent.give_up(error)
+                    return
                 log.exception("upkeep: %s failed", step.__name__)
             self._every(seconds, step)
 

@@ -27,7 +27,7 @@ from vigie.agent.dispatch import Dispatch
 from vigie.errors import StoreError, VigieError
 from vigie.lifecycle import Refusal
 
-__all__ = ["Writer"]
+__all__ = ["Writer", "sync_failed"]
 
 log = logging.getLogger("vigie.agent")
 
@@ -67,6 +67,8 @@ class Writer:
         self.commits = 0
         self.closed = False
         self.broken: str | None = None
+        #: Set by main: the disk did not take what it was given, and nobody knows what it holds now.
+        self.unsafe: Callable[[Exception], None] = lambda error: None
 
     def post(self, work: Callable[..., Any], *args: Any, answer: Answer | None = None, rows: int = 1) -> None:
         """Have ``work(*args)`` run in the next transaction.
@@ -178,6 +180,11 @@ class Writer:
 
     def _failed(self, batch: list[_Item], error: Exception) -> None:
         """Nothing was written: refuse requests, keep our own reports for later."""
+        if sync_failed(error):
+            # Answered by who can tell: a repeat asks the agent that reads the store anew.
+            self.closed = True
+            self.unsafe(error)
+            return
         try:
             self.core.store.rollback()
         except apsw.Error:
@@ -199,6 +206,15 @@ class Writer:
         # Until the disk has room, one try a second: no spinning.
         self._scheduled = True
         self.loop.call_later(AGAIN, self.flush)
+
+
+def sync_failed(error: Exception) -> bool:
+    """Tell whether the disk may lack what the kernel no longer tries to write.
+
+    After that a second fsync says that all is well, and it is not: the store has to
+    be read and written anew.
+    """
+    return getattr(error, "extendedresult", None) in (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
 
 
 def _not_accepted(error: Exception) -> StoreError:
