@@ -6,6 +6,7 @@ reference). Everything here only looks; nothing is changed or run.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 
@@ -214,6 +215,7 @@ def import_path(cwd: str, *, own: bool = True) -> list[str]:
     return list(dict.fromkeys([cwd, *(os.path.join(here, item) for item in entries)]))
 
 
+@functools.lru_cache(maxsize=256)
 def _is_interpreters(item: str) -> bool:
     """Tell whether an entry of ``sys.path`` is there without our help."""
     if os.path.basename(item) in ("site-packages", "dist-packages"):
