@@ -12,7 +12,7 @@ import pytest
 
 import vigie.cli.options
 import vigie.cli.start
-from vigie.cli.main import VERBS, load, main, parser_of
+from vigie.cli.main import _ELSEWHERE, VERBS, load, main, parser_of
 from vigie.cli.options import parse, split_words
 from vigie.errors import UsageError
 
@@ -100,6 +100,7 @@ def test_the_help_lists_every_verb_that_works(vigie: Program) -> None:
         if verb and not verb.startswith("_"):
             assert f"vigie {verb} " in said
     assert said == vigie("--help", check=True).stdout
+    assert max(map(len, said.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
@@ -137,6 +138,10 @@ def test_a_verb_that_does_not_exist(vigie: Program) -> None:
     done = vigie("strat", "x")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "vigie: there is no verb strat\n  did you mean vigie start?\n"
+    assert vigie("tail", "x").stderr == "vigie: there is no verb tail\n  did you mean vigie logs -f?\n"
+    for word in _ELSEWHERE.values():
+        assert word.partition(" ")[0] in existing()
+    assert not set(_ELSEWHERE) & set(VERBS)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +177,13 @@ def test_a_verb_that_does_not_exist(vigie: Program) -> None:
             "show: JOB is missing: id, name (its newest), last, or - (an id on stdin)\n  vigie show --help\n",
         ),
         (["show", "1", "2"], 2, "2 is one word too many: it takes JOB and no more\n  vigie show --help"),
-        (["jobs", "failed"], 2, "did you mean --state failed? · vigie jobs --help"),
+        (
+            ["jobs", "failed"],
+            2,
+            "jobs: it takes only options, and failed is none\n  did you mean --state failed? · vigie jobs --help",
+        ),
+        (["jobs", "--state", "fail"], 2, "did you mean failed? states: queued"),
+        (["logs", "--stream", "eror", "1"], 2, "did you mean error? streams: output"),
         (["jobs", "copy"], 2, "did you mean --name copy?"),
         (["jobs", "12"], 2, "did you mean vigie show 12?"),
         (["jobs", "--json=1"], 2, "jobs: --json takes no value"),
@@ -195,6 +206,7 @@ def test_a_verb_that_does_not_exist(vigie: Program) -> None:
         (["queue", "set", "a", "--slots", "many"], 2, "--slots"),
         (["queue", "set", "a", "--rate", "0/s"], 2, "--rate"),
         (["queue", "pause", "nobody"], 3, "there are: default"),
+        (["queue", "pause", "defualt"], 3, "did you mean default?"),
         (["agent", "status"], 4, "does not run"),
         (["agent", "restore", "none.db"], 2, "there is no file"),
     ],

@@ -459,7 +459,7 @@ def test_nobody_reads_any_more(demo: Demo, tree: str) -> None:
     [
         (["--dir", "/nonexistent"], "--dir /nonexistent: there is no such directory"),
         (["--jobs", "3"], "--jobs is 3: from 20 to 100000 make sense"),
-        (["more"], "unrecognized arguments: more"),
+        (["more"], "it takes only options, and more is none"),
     ],
 )
 def test_wrong_usage(demo: Demo, words: list[str], said: str) -> None:

@@ -13,6 +13,7 @@ from vigie.model import JOB_STATES
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
 __all__ = ["Filter", "add_arguments", "from_args"]
 
@@ -167,8 +168,20 @@ def _states(given: list[str]) -> tuple[str, ...]:
     chosen = tuple(dict.fromkeys(word for part in given for word in part.split(",") if word))
     for word in chosen:
         if word not in JOB_STATES:
-            raise UsageError(f"no state is called {word}", f"states: {', '.join(JOB_STATES)}")
+            raise UsageError(f"no state is called {word}", one_of(word, JOB_STATES, "states"))
     return chosen
+
+
+def one_of(word: str, known: Sequence[str], what: str) -> str:
+    """Give the hint for a word that is none of those known.
+
+    >>> one_of("fail", ("completed", "failed"), "states")
+    'did you mean failed? states: completed, failed'
+    """
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, known, 1)
+    return f"{f'did you mean {close[0]}? ' if close else ''}{what}: {', '.join(known)}"
 
 
 def _parent(text: str | None) -> int | None:

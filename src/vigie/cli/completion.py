@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMPLETE", "EXAMPLES", "SUMMARY", "add_arguments", "run"]
 
-SUMMARY = "print the script that completes verbs, options, ids, names, queues and states on Tab"
+SUMMARY = "print the script that completes words on Tab: verbs, options, ids, names, queues, states"
 EXAMPLES = """\
 source <(vigie completion bash)                                    # in ~/.bashrc
 source <(vigie completion zsh)                                     # in ~/.zshrc, after compinit

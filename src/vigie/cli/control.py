@@ -118,7 +118,7 @@ def _remove(args: argparse.Namespace, out: Context) -> int:
         out.json(answer)
     for refusal in answer["refused"]:
         out.say(f"vigie: {refusal['why']}")
-    if out.is_person:
+    if out.is_person and (answer["removed"] or not answer["refused"]):
         _count(len(answer["removed"]), out)
     return 1 if answer["refused"] else 0
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vigie.cli.context import Context
     from vigie.demo.stage import Stage
 
-SUMMARY = "show real jobs on this machine's own files, and what a crash costs"
+SUMMARY = "show real jobs on this machine's own files; and what a crash costs"
 EXAMPLES = """\
 vigie demo                       # under 20 s; cleans up after itself
 vigie demo --dir /usr/share/doc

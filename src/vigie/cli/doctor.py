@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vigie.config import Home
     from vigie.doctor.check import Check
 
-SUMMARY = "explain what this machine gives Vigie, what it lacks, and what to do"
+SUMMARY = "explain what this machine gives Vigie and what it lacks; with what to do"
 EXAMPLES = """\
 vigie doctor            # all checks; exit code 1 if something fails
 vigie doctor --deep     # read and check every page of the store too

@@ -70,7 +70,8 @@ def _overview(out: Context) -> None:
             if name in known:
                 out.print(f"  {'vigie ' + name:<18}{known[name].partition(';')[0].partition(':')[0]}")
     out.print("\nvigie help VERB, or VERB -h, shows options and examples.")
-    out.print(f"Topics: {', '.join(_TOPICS)}. Words are explained too: vigie help keeper.")
+    out.print(f"Topics: {', '.join(_TOPICS)}.")
+    out.print("Words are explained too: vigie help keeper.")
 
 
 def _explain(word: str, out: Context) -> int:

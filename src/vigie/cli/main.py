@@ -46,6 +46,16 @@ VERBS = {
     "completion": "completion",
     "__complete": "completion:COMPLETE",
 }
+#: What other tools call them.
+_ELSEWHERE = {
+    "add": "start", "submit": "start", "spawn": "start", "exec": "run",
+    "ps": "jobs", "ls": "jobs", "list": "jobs", "job": "jobs", "status": "jobs", "info": "show", "inspect": "show",
+    "history": "events", "log": "logs", "tail": "logs -f", "follow": "logs -f", "cat": "logs", "output": "logs",
+    "kill": "stop", "cancel": "stop", "abort": "stop", "pause": "suspend", "freeze": "suspend",
+    "continue": "resume", "unpause": "resume", "restart": "retry", "rerun": "retry",
+    "rm": "remove", "delete": "remove", "clean": "remove --finished", "prune": "remove --finished",
+    "queues": "queue list", "slots": "queue list", "check": "doctor", "tutorial": "demo",
+}  # fmt: skip
 #: Verbs whose exit code is the work's own have this one for Vigie's errors.
 _OWN_ERROR = {"run": 125}
 
@@ -150,7 +160,7 @@ def _unknown(verb: str) -> UsageError:
     from difflib import get_close_matches
 
     known = [name for name in VERBS if name and not name.startswith("_")]
-    close = get_close_matches(verb, known, 3)
+    close = [_ELSEWHERE[verb]] if verb in _ELSEWHERE else get_close_matches(verb, known, 3)
     hint = f"did you mean {' or '.join(f'vigie {name}' for name in close)}?" if close else "vigie help"
     return UsageError(f"there is no verb {verb}", hint)
 

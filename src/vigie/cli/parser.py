@@ -116,7 +116,7 @@ class Parser(argparse.ArgumentParser):
         if places:
             names = " ".join(str(action.metavar) for action in places)
             self._refuse(f"{rest[0]} is one word too many: it takes {names} and no more")
-        self._refuse(f"{rest[0]} is one word too many: it takes none but options", *self._as_option(rest[0]))
+        self._refuse(f"it takes only options, and {rest[0]} is none", *self._as_option(rest[0]))
 
     def _as_option(self, word: str) -> list[str]:
         """Guess the filter that a bare word stands for."""

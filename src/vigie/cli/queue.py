@@ -69,8 +69,12 @@ def _known(name: str, out: Context) -> None:
     """Refuse a queue that does not exist, naming those that do."""
     names = {row["name"] for row in out.reader().queues()} | {"schedules"}
     if name not in names:
+        from vigie.cli.parser import meant
+
+        near = meant(name, names)
         raise NotFound(
-            f"there is no queue {name}; there are: {', '.join(sorted(names))}", f"vigie queue set {name} --slots 2"
+            f"there is no queue {name}; there are: {', '.join(sorted(names))}",
+            f"did you mean {near[0]}?" if near else f"vigie queue set {name} --slots 2",
         )
 
 

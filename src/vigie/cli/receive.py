@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from vigie.cli.context import Context
 
-SUMMARY = "show what jobs have written since the last time, and remember how far that was"
+SUMMARY = "show what jobs have written since the last time; remembers how far that was"
 EXAMPLES = """\
 vigie receive 12                 # what is new; a second time: what is new since then
 vigie receive --wait backup      # all the rest, once it has ended

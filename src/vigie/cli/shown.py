@@ -8,6 +8,7 @@ import time
 from vigie import view
 from vigie.errors import UsageError
 from vigie.model import DEFAULT_QUEUE, STREAMS
+from vigie.selection import one_of
 from vigie.terminal import Table, ago, lasting
 
 TYPE_CHECKING = False
@@ -75,7 +76,7 @@ def streams_of(given: list[str] | None) -> tuple[str, ...] | None:
     names = tuple(dict.fromkeys(_STREAM_NAMES.get(word, word) for word in words))
     for name in names:
         if name not in STREAMS:
-            raise UsageError(f"no stream is called {name}", f"streams: {', '.join(STREAMS)}")
+            raise UsageError(f"no stream is called {name}", one_of(name, STREAMS, "streams"))
     return names
 
 
