@@ -40,7 +40,6 @@ _LINE = re.compile(r"^(\d+) +(?:<\.\.\. (\w+) resumed>)?(.*)$", re.DOTALL)
 _RESULT = re.compile(rf"\) += (-?\d+|\?)(?:<({_HEX})>)?(?: (E\w+))?")
 _FD = re.compile(rf"(\d+|AT_FDCWD)<({_HEX})>")
 _OFFSET = re.compile(r", (\d+)\s*(?:\).*)?$", re.DOTALL)
-_TEXT = re.compile(rf'"({_HEX})"(\.\.\.)?')
 
 
 def trace(strace: str, out: Path, argv: Sequence[str], *, inject: str | None = None) -> list[str]:
@@ -91,14 +90,14 @@ class Call:
     @cached_property
     def fds(self) -> list[str]:
         """The paths of its descriptors."""
-        return [_decode(path).decode("utf-8", "surrogateescape") for _, path in _FD.findall(self.text)]
+        return [_decode(path).decode("utf-8", "surrogateescape") for _, path in _FD.findall(self.text[:16_384])]
 
     @cached_property
     def strings(self) -> list[bytes]:
         """Its strings; a shortened one would make the replay a lie."""
-        found = _TEXT.findall(self.text)
-        assert not any(cut for _, cut in found), f"strace shortened a string of {self.name}"
-        return [_decode(text) for text, _ in found]
+        parts = self.text.split('"')
+        assert not any(part.startswith("...") for part in parts[2::2]), f"strace shortened a string of {self.name}"
+        return [_decode(text) for text in parts[1::2]]
 
 
 def _decode(text: str) -> bytes:

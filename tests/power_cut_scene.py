@@ -100,7 +100,7 @@ def whole(more: bool) -> None:
     if more:
         # Over the size at which the log is copied into the database while the agent works.
         client.call("queue_pause", name="default")
-        for _ in range(60):
+        for _ in range(45):
             vigie.start(work.double, "y" * 100_000)
             vigie.start(["true"]).remove(force=True)
         while os.stat(session().home.db).st_size < 4 << 20:

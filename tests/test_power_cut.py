@@ -40,7 +40,7 @@ SEED = int(os.environ.get("VIGIE_POWER_CUT_SEED") or random.SystemRandom().randr
 #: Trials in the default run, for each replay.
 SAMPLE = 450
 #: Random variants of each cut when all are tried.
-VARIANTS = 8
+VARIANTS = 4
 
 
 @dataclass

@@ -10,6 +10,7 @@ agent has to be started.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -91,7 +92,7 @@ def launch(home: Home) -> socket.socket:
         if found is not None:
             return found
     raise AgentUnreachable(
-        f"the agent ended at once: {_last_words(home, logged) or 'it said nothing'}",
+        f"the agent ended at once: {_last_words(home, logged) or _cannot_write(home) or 'it said nothing'}",
         f"vigie doctor, or see {home.agent_log}",
     )
 
@@ -191,6 +192,22 @@ def _size(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return 0
+
+
+def _cannot_write(home: Home) -> str | None:
+    """Say why nothing can be written in a home, not even the agent's last words; None: it can."""
+    probe = os.path.join(home.tmp, f"probe-{os.getpid()}")
+    try:
+        with open(probe, "xb") as file:
+            file.write(bytes(1 << 16))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"no space on the disk of {home.root}"
+        return f"cannot write in {home.tmp}: {error.strerror}"
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(probe)
+    return None
 
 
 def _last_words(home: Home, logged: int) -> str:

@@ -13,7 +13,7 @@ import os
 import time
 
 from vigie import environment as surroundings
-from vigie.errors import Conflict, NotFound, Refused, UsageError
+from vigie.errors import Conflict, NotFound, Refused, StoreError, UsageError
 from vigie.model import DEFAULT_QUEUE, TASK_DEFAULTS
 from vigie.values import format_duration, parse_duration, parse_size, parse_time
 
@@ -145,7 +145,7 @@ class Submission:
         self.job["stdin"] = os.path.basename(copy)
         try:
             answer, _ = client.call_with_blobs("submit", self.blobs, rid=rid, **fields)
-        except (Conflict, NotFound, Refused, UsageError):
+        except (Conflict, NotFound, Refused, StoreError, UsageError):
             # Surely not submitted; after a lost connection nobody knows, and the agent clears up.
             _discard(copy)
             raise

@@ -450,8 +450,9 @@ def take_lock(home: Home) -> int:
         pid = os.pread(fd, 32, 0).decode().strip() or "unknown"
         os.close(fd)
         raise AlreadyRunning(f"an agent serves {home.root} already: pid {pid}", "vigie agent status") from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    with contextlib.suppress(OSError):  # a full disk; who looks for the holder asks the kernel
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
 
 
@@ -501,6 +502,9 @@ def main(argv: list[str] | None = None) -> int:
     except VigieError as error:
         print(f"vigie agent: {error.message}", file=sys.stderr)
         return error.code
+    except OSError as error:
+        print(f"vigie agent: cannot use {home.root}: {error.strerror}", file=sys.stderr)
+        return StoreError.code
     os.chdir("/")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:

@@ -26,6 +26,7 @@ from vigie.agent.core import Core
 from vigie.agent.dispatch import Dispatch
 from vigie.errors import StoreError, VigieError
 from vigie.lifecycle import Refusal
+from vigie.store.trouble import explain
 
 __all__ = ["Writer", "sync_failed"]
 
@@ -156,7 +157,7 @@ class Writer:
             if item.answer is None:
                 # The others of the batch must not wait for what this one lacks.
                 self.loop.call_later(AGAIN, self._put_back, item)
-            return None, _not_accepted(error)
+            return None, self._not_accepted(error)
         except Exception as error:
             log.exception("a request failed inside the agent")
             self._undo(noted)
@@ -178,6 +179,9 @@ class Writer:
         self._items.append(item)
         self.wake()
 
+    def _not_accepted(self, error: Exception) -> StoreError:
+        return explain(self.core.store.path, error, "not accepted, nothing was written")
+
     def _failed(self, batch: list[_Item], error: Exception) -> None:
         """Nothing was written: refuse requests, keep our own reports for later."""
         if sync_failed(error):
@@ -193,11 +197,19 @@ class Writer:
             log.error("the store refused a commit: %s", error)
         self.broken = str(error)
         try:
+            # What the log holds has a place in the database; then the log begins anew, and need not grow.
+            self.core.store.checkpoint()
+        except apsw.Error as trouble:
+            if sync_failed(trouble):
+                self.closed = True
+                self.unsafe(trouble)
+                return
+        try:
             self.core.reload()
             self.dispatch.rebuild()
         except apsw.Error:
             log.exception("the store cannot be read")
-        refusal = _not_accepted(error)
+        refusal = self._not_accepted(error)
         kept = [item for item in batch if item.answer is None]
         for item in batch:
             if item.answer is not None:
@@ -215,10 +227,3 @@ def sync_failed(error: Exception) -> bool:
     be read and written anew.
     """
     return getattr(error, "extendedresult", None) in (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
-
-
-def _not_accepted(error: Exception) -> StoreError:
-    return StoreError(
-        f"not accepted, nothing was written: {error}",
-        "free space on the disk of VIGIE_HOME; vigie doctor explains",
-    )

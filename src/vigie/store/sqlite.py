@@ -21,6 +21,7 @@ from vigie import crash
 from vigie import lifecycle as lc
 from vigie.errors import StoreError
 from vigie.store import sql
+from vigie.store.trouble import explain
 
 __all__ = [
     "SCHEMA", "GoodEnd", "JobRow", "OpenAttempt", "ReadyRow", "Stale", "Store", "join_items", "split_items",
@@ -266,10 +267,7 @@ class Store:
             self.db = apsw.Connection(path)
             self._prepare()
         except apsw.Error as error:
-            raise StoreError(
-                f"cannot open the store {path}: {error}",
-                "vigie doctor explains; vigie agent restore FILE brings a backup back",
-            ) from None
+            raise explain(path, error, f"cannot open the store {path}") from None
         self._recent: dict[Any, int] = {}
         self._tasks: dict[Row, int] = {}
         self._says: dict[int, Row] = {}
