@@ -265,11 +265,12 @@ class Outcomes:
         """Tell whether what a dead worker had not begun is worth another worker."""
         if end.error is not None:
             return False
-        if worker.ready or end.started > 0:
+        if worker.ready or end.started > 0 or not end.known:
+            # What nobody saw says nothing of it either: it may have been committed and never spawned.
             return True
         # One that cannot live would kill its successors too; one that was killed says nothing of them.
         born_dead = self.dispatch.stillborn[worker.digest] = self.dispatch.stillborn.get(worker.digest, 0) + 1
-        return born_dead <= PATIENCE and (not end.known or end.signal == SIGKILL)
+        return born_dead <= PATIENCE and end.signal == SIGKILL
 
     def _died_with(self, job: int, attempt: int, end: WorkerEnd) -> None:
         """Charge the job that ran when its worker died."""

@@ -1,0 +1,271 @@
+"""The people: they submit and ask, and resend what was not answered, as ``vigie.client`` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from simulation.deeds import Broken, Plan, Script, command_spec, function_spec
+from simulation.kernel import SECOND, Proc
+from simulation.wire import End
+from vigie import frames
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+CONTEXT = {"cwd": "/", "env": {"A": "1"}, "umask": 0o022, "python": None, "path": []}
+#: Most jobs at once that hold a key.
+KEYS = {"one": 1, "two": 2}
+FINISHED = ("completed", "failed", "stopped", "lost")
+
+
+class Request:
+    """One request, sent until it is answered or its client has given up."""
+
+    def __init__(self, header: dict[str, Any], blobs: list[bytes], answered: Callable[[dict[str, Any]], None]) -> None:
+        self.header = header
+        self.blobs = blobs
+        self.answered = answered
+        self.patient = True
+        self.end: End | None = None
+        self.decoder = frames.Decoder()
+
+
+class Clients:
+    """All clients together, and what they know."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.waiting: list[Request] = []
+        self.plans: dict[int, Plan] = {}
+        #: Acknowledged jobs: their plan.
+        self.jobs: dict[int, Plan] = {}
+        self.removed: set[int] = set()
+        #: Jobs of which a client asked something, whether or not it was answered.
+        self.asked: dict[str, set[int]] = {"stop": set(), "retry": set(), "suspend": set(), "remove": set()}
+        self.slots = {"default": 2, "side": 1}
+        self.most_slots = dict(self.slots)
+        self.forced: set[int] = set()
+        self.paused: set[str] = set()
+        self._rids = 0
+
+    # --- sending ------------------------------------------------------------------
+
+    def send(
+        self, op: str, answered: Callable[[dict[str, Any]], None], blobs: list[bytes] | None = None, **more: Any
+    ) -> Request:
+        """Put a request on its way."""
+        self._rids += 1
+        header = {"op": op, "id": self._rids, "rid": f"{self._rids:032x}", **more}
+        request = Request(header, blobs or [], answered)
+        self.waiting.append(request)
+        self.world.note(f"client asks {op} { ({k: v for k, v in more.items() if k not in ('context',)}) }")
+        return request
+
+    def todo(self) -> list[tuple[Proc | None, Callable[[], Any]]]:
+        """Give what clients could do next."""
+        found: list[tuple[Proc | None, Callable[[], Any]]] = []
+        agent = self.world.agent
+        for request in self.waiting:
+            if request.end is None:
+                if agent is not None and agent.listening:
+                    found.append((None, lambda request=request: self._connect(request)))  # type: ignore[misc]
+            elif request.end.readable:
+                found.append((None, lambda request=request: self._receive(request)))  # type: ignore[misc]
+        if agent is None and self.waiting:
+            found.append((None, self.world.start_agent))
+        return found
+
+    def _connect(self, request: Request) -> None:
+        agent = self.world.agent
+        assert agent is not None
+        end = agent.connect("client")
+        request.end = end
+        request.decoder = frames.Decoder()
+        end.send(frames.encode({"vigie": 1, "role": "client", "version": "1", "program": "sim", "terminal": None}))
+        end.send(frames.encode(request.header, request.blobs))
+
+    def _receive(self, request: Request) -> None:
+        assert request.end is not None
+        data = request.end.recv(1 << 20)
+        if not data:
+            request.end = None
+            if not request.patient:
+                self.waiting.remove(request)
+            return
+        for header, _ in request.decoder.feed(data):
+            if header.get("re") == request.header["id"]:
+                self.world.note(f"client hears {request.header['op']} {header}")
+                self.waiting.remove(request)
+                request.end.close()
+                request.answered(header)
+
+    def all_die(self) -> None:
+        """The power failed."""
+        self.waiting.clear()
+
+    # --- starting jobs --------------------------------------------------------------
+
+    def submit(self, kind: str, script: Script) -> None:
+        """Start jobs of one request."""
+        options, task = self._options(script), self._task(kind, script)
+        results: list[int] = []
+        if kind == "command":
+            specs = [command_spec(script)] * (1, 1, 2, 3)[script.take(4)]
+        else:
+            tiny = task["function"] == "m:tiny"
+            count = (1, 2, 5, 7)[script.take(4)] if tiny else (1, 1, 2)[script.take(3)]
+            specs = [function_spec(script, tiny) for _ in range(count)]
+        if options.get("key") is not None:
+            specs = specs[:1]
+        if kind == "function" and script.chance(5):
+            results = [job for job in self._known(script, 1) if self.jobs[job].kind == "function"]
+        patient = not script.chance(6)
+        self.start(kind, specs, task, options, results).patient = patient
+
+    def start(
+        self, kind: str, specs: list[dict[str, Any]], task: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None, results: Sequence[int] = (),
+    ) -> Request:  # fmt: skip
+        """Submit one request: a job for each spec, which all commands of one request share."""
+        number = len(self.plans) + 1
+        for index, spec in enumerate(specs):
+            spec.update(k=number, i=0 if kind == "command" else index)
+            spec.setdefault("d", 300)
+        task = {**(task or {})}
+        blobs: list[bytes] = []
+        if kind == "command":
+            task["argv"] = ["job", json.dumps(specs[0])]
+        else:
+            task.setdefault("function", "m:work")
+            blobs = [json.dumps([[spec], {}]).encode() for spec in specs]
+        plan = Plan(number, kind, specs, task, options or {}, list(results))
+        self.plans[number] = plan
+        return self.send(
+            "submit",
+            lambda answer: self._submitted(plan, answer),
+            blobs,
+            task={"kind": kind, "label": f"k{number}", **task},
+            context=CONTEXT,
+            job=plan.options,
+            count=len(specs),
+            encodings=["json"] * len(specs),
+            deps={"0": [[[0, "from"], job] for job in results]} if results else {},
+        )
+
+    def _task(self, kind: str, script: Script) -> dict[str, Any]:
+        task: dict[str, Any] = {}
+        if kind == "function":
+            task["function"] = ("m:tiny", "m:work")[script.take(2)]
+        if script.chance(3):
+            task.update(retries=1 + script.take(2), backoff=(1, 3)[script.take(2)] * SECOND)
+        if script.chance(4):
+            task["timeout"] = (200_000, 2 * SECOND)[script.take(2)]
+        if script.chance(4):
+            task["on_lost"] = "rerun"
+        if kind == "function" and script.chance(8):
+            task["fresh"] = True
+        if script.chance(3):
+            task["grace"] = (0, 1)[script.take(2)] * SECOND
+        return task
+
+    def _options(self, script: Script) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        if script.chance(4) and "side" in self.most_slots:
+            options["queue"] = "default"
+        if script.chance(5):
+            options["priority"] = script.take(3)
+        if script.chance(10):
+            options["now"] = True
+        if script.chance(5):
+            options["due"] = self.world.kernel.wall_us + (1, 20)[script.take(2)] * SECOND
+        if script.chance(4):
+            options["concurrency"] = [[key, KEYS[key]] for key in (("one",), ("two",), ("one", "two"))[script.take(3)]]
+        if script.chance(4):
+            options["after" if script.chance(2) else "after_any"] = self._known(script, 2)
+        if script.chance(8):
+            options["key"] = f"key{script.take(2)}"
+        return options
+
+    def _known(self, script: Script, most: int) -> list[int]:
+        jobs = sorted(set(self.jobs) - self.asked["remove"])
+        return sorted({jobs[-1 - script.take(len(jobs))] for _ in range(1 + script.take(most))}) if jobs else []
+
+    def _submitted(self, plan: Plan, answer: dict[str, Any]) -> None:
+        if "error" in answer:
+            return
+        if answer["existing"]:
+            return
+        ids = answer["ids"]
+        if len(ids) != len(plan.specs):
+            raise Broken(f"{len(plan.specs)} jobs were submitted, {len(ids)} acknowledged")
+        plan.ids = ids
+        for job in ids:
+            if job in self.jobs and self.jobs[job] is not plan:
+                raise Broken(f"job {job} was acknowledged to two clients")
+            self.jobs[job] = plan
+
+    # --- asking -------------------------------------------------------------------------
+
+    def ask(self, script: Script) -> None:
+        """Ask something of a job or a queue."""
+        op = ("stop", "suspend", "resume", "retry", "stop", "remove", "slots", "pause", "unpause")[script.take(9)]
+        if op == "slots":
+            self._slots(("default",)[0], 1 + script.take(3))
+            return
+        if op in ("pause", "unpause"):
+            self._pause(op == "pause")
+            return
+        ids = self._known(script, 2)
+        if not ids:
+            return
+        more: dict[str, Any] = {}
+        if op == "stop":
+            more["grace"] = (None, 0)[script.take(2)]
+            self.forced.update(ids if more["grace"] == 0 else ())
+        if op == "remove":
+            more["force"] = bool(script.take(2))
+            if more["force"]:
+                self.asked["stop"].update(ids)
+        if op in self.asked:
+            self.asked[op].update(ids)
+        request = self.send(op, lambda answer: self._answered(op, ids, answer), ids=ids, **more)
+        request.patient = not script.chance(6)
+
+    def _answered(self, op: str, ids: list[int], answer: dict[str, Any]) -> None:
+        if "error" in answer:
+            return
+        if op == "remove":
+            self.removed.update(answer["removed"])
+        if op == "stop":
+            for said in answer["jobs"]:
+                self.world.checks.stopped(said)
+
+    def _slots(self, queue: str, slots: int) -> None:
+        # While it is on its way either number may hold.
+        self.most_slots[queue] = max(self.most_slots[queue], slots)
+        self.send("queue_set", lambda answer: None, name=queue, slots=slots)
+
+    def _pause(self, on: bool) -> None:
+        self.send("queue_pause" if on else "queue_resume", lambda answer: None, name="default")
+
+    # --- the end --------------------------------------------------------------------------
+
+    def settle(self) -> bool:
+        """Ask for whatever keeps work from coming to its end; False if nothing could be asked."""
+        for request in self.waiting:
+            request.patient = True
+        checks = self.world.checks
+        paused = checks.paused()
+        for queue in paused:
+            self.send("queue_resume", lambda answer: None, name=queue)
+        states = checks.open_states()
+        frozen = [job for job, (state, _) in states.items() if state == "suspended"]
+        if frozen:
+            self.send("resume", lambda answer: None, ids=frozen)
+        endless = [job for job, (state, spec) in states.items() if spec["d"] > 1 << 40]
+        if endless:
+            self.asked["stop"].update(endless)
+            self.send("stop", lambda answer: None, ids=endless, grace=0)
+        return bool(paused or frozen or endless)

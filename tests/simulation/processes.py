@@ -1,0 +1,666 @@
+"""The agent, the keeper and the worker of production, each set into the simulated machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections import deque
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import apsw
+
+import vigie.agent.keeper_link
+import vigie.agent.main
+import vigie.agent.outcomes
+import vigie.agent.watch
+import vigie.crash
+import vigie.keeper
+import vigie.keeper_talk
+import vigie.worker_loop
+from simulation.disk import NAME, Vfs
+from simulation.kernel import NEVER, Kernel, Os, Proc, Time
+from simulation.wire import End, Handle, Loop, Selector, connection
+from vigie import frames, procs, worker_link
+from vigie.agent.keeper_link import KeeperLink
+from vigie.agent.main import Agent
+from vigie.agent.server import Peer
+from vigie.keeper import Keeper
+from vigie.keeper_spawn import SpawnError, _open_streams
+from vigie.keeper_talk import Talk
+from vigie.store.wal import settle_log
+from vigie.worker_link import Outcome
+from vigie.worker_loop import Worker
+from vigie.worker_run import _HEAD
+from vigie.workfiles import Journal, Page
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+
+class Now:
+    """The world in which production code finds itself."""
+
+    world: World
+    vfs: Vfs
+
+
+def kernel() -> Kernel:
+    return Now.world.kernel
+
+
+# --- the agent ------------------------------------------------------------------
+
+
+class _Clock:
+    def wall(self) -> int:
+        return kernel().wall_us
+
+    def mono(self) -> int:
+        return kernel().mono_us
+
+
+class _Sampler:
+    """The sampler without samples: what it does to the files of a command's output is evidence for others."""
+
+    def __init__(self, home: Any, clock: Any, loop: Any) -> None:
+        self.home = home
+        self._outputs: dict[int, int] = {}
+
+    def begin(self, job: int, attempt: int, most: int) -> None:
+        self._outputs[job] = attempt
+
+    def end(self, job: int) -> None:
+        attempt = self._outputs.pop(job, None)
+        if attempt is not None:
+            for name in ("out", "err"):
+                path = self.home.job_file(job, name, attempt)
+                if os.path.exists(path):
+                    os.unlink(path)
+
+    def forget(self, job: int) -> None:
+        return
+
+    def flush(self) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
+class _OomWatch:
+    def ask(self, pid: int | None) -> tuple[bool, None]:
+        return False, None
+
+
+class _KeeperLink(KeeperLink):
+    def _reconnect(self) -> None:
+        """Leave it to the world when."""
+
+
+class SimAgent:
+    """One life of the agent."""
+
+    def __init__(self, world: World, proc: Proc | None = None) -> None:
+        self.world = world
+        kernel = world.kernel
+        #: After an exec of its own it is the same process.
+        self.proc = proc or kernel.birth("agent", 1, None)
+        self.proc.on_death = self.died
+        self.name = f"agent {world.count('agent')}"
+        self.loop = Loop(kernel)
+        self.listening = False
+        self.sigchld = False
+        self.agent: Agent | None = None
+
+    def start(self) -> None:
+        """Begin as production does, up to where the keeper is asked."""
+        settle_log(self.world.home.db)
+        Now.vfs.disk.rewritten(self.world.home.db + "-wal")
+        agent = self.agent = Agent(self.world.home, self.loop)  # type: ignore[arg-type]
+        agent.core.chance = self.world.chance
+        carry_out = agent.writer._carry_out
+
+        def one_effect(what: Any, args: Any) -> None:
+            self.world.kernel.pulse(getattr(what, "__name__", "effect"))
+            carry_out(what, args)
+
+        agent.writer._carry_out = one_effect  # type: ignore[method-assign]
+        agent.begin()
+        self.listening = True
+
+    @property
+    def real(self) -> Agent:
+        assert self.agent is not None
+        return self.agent
+
+    def knows(self, mark: str) -> bool:
+        """Tell whether it will see how the process of a mark ends."""
+        known = None if self.agent is None else self.agent.watch._known.get(mark)
+        return known is not None and known[1] is not None
+
+    def connect(self, role: str) -> End:
+        """Connect to its socket; gives the other's end."""
+        mine, theirs = connection(self.world.kernel)
+        self.loop.attach(mine, Peer(self.real))
+        return theirs
+
+    def meet_keeper(self) -> None:
+        """Do what its link does to get a keeper, one step at a time."""
+        world = self.world
+        if world.keeper is None:
+            world.start_keeper(self.proc.pid)
+            return
+        mine, theirs = connection(world.kernel)
+        world.keeper.listener.waiting.append(theirs)
+        self.real.keeper._decoder = frames.Decoder()
+        self.loop.attach(mine, self.real.keeper)
+
+    def shut_down(self) -> None:
+        """End in order, as ``Agent.run`` does when it is told to stop."""
+        self.listening = False
+        self.real._close()
+        self.loop.turn()
+        if self.real.unsafe is None:
+            self.world.kernel.die(self.proc, 0)
+        else:
+            self.died()
+            self.world.start_agent(self.proc)
+
+    def checkpoint(self) -> None:
+        """Do as the upkeep, which goes on when the disk does not let it."""
+        with contextlib.suppress(apsw.Error):
+            self.real.store.checkpoint()
+
+    def retire_idle(self) -> None:
+        """Let workers go that have had nothing to do, as the upkeep does for those idle for long."""
+        agent = self.real
+        agent.writer.post(agent.staff.retire_idle)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to end, or told itself."""
+        return self.agent is not None and self.listening and self.agent._stopping.is_set()
+
+    @property
+    def wants_keeper(self) -> bool:
+        link = self.real.keeper
+        return self.listening and not link.connected and not link._closing
+
+    def watched_end(self) -> int | None:
+        """Give a descriptor whose process has ended and which waits to be looked at."""
+        fds = self.world.kernel.fds
+        return next((fd for fd in self.loop.readers if not fds[fd].living), None)
+
+    def died(self) -> None:
+        """Close what it had open, as the kernel does; nothing that its libraries would add happens."""
+        self.listening = False
+        for transport in list(self.loop.transports):
+            transport.end.close()
+        self.loop.transports.clear()
+        if self.agent is not None:
+            disk = Now.vfs.disk
+            disk.frozen = True
+            try:
+                self.agent.store.db.close(True)
+            finally:
+                disk.frozen = False
+            for link in self.agent.world.links.values():
+                if link.page is not None:
+                    link.page.close()
+        self.world.forget_knower(self.name)
+        self.world.agent = None
+
+
+# --- the keeper -----------------------------------------------------------------
+
+
+class Listener:
+    """A listening socket."""
+
+    _fd = 90
+
+    def __init__(self) -> None:
+        self.waiting: deque[End] = deque()
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def setblocking(self, flag: bool) -> None:
+        return
+
+    def accept(self) -> tuple[End, None]:
+        if not self.waiting:
+            raise BlockingIOError
+        return self.waiting.popleft(), None
+
+    def close(self) -> None:
+        return
+
+
+class _Limit:
+    soft = 1024
+
+    def lift(self, fd: int | None) -> int | None:
+        return fd
+
+
+class _Popen:
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+
+class _Keeper(Keeper):
+    def _catch_signals(self) -> None:
+        """Leave it to the world when a signal comes."""
+
+
+class SimKeeper:
+    """One life of the keeper."""
+
+    def __init__(self, world: World, parent: int) -> None:
+        self.world = world
+        self.proc = world.kernel.birth("keeper", parent, None)
+        self.proc.on_death = self.died
+        self.name = f"keeper {world.count('keeper')}"
+        self.listener = Listener()
+        self.sigchld = False
+        self.keeper: Keeper | None = None
+
+    def start(self) -> None:
+        """Read the journal and take over."""
+        home = self.world.home
+        with open(home.keeper_socket, "wb"):
+            pass
+        self.keeper = _Keeper(home, -1, self.listener, _Limit())  # type: ignore[arg-type]
+
+    @property
+    def real(self) -> Keeper:
+        assert self.keeper is not None
+        return self.keeper
+
+    def knows(self, proc: Proc) -> bool:
+        """Tell whether it will see how a process ends."""
+        keeper = self.keeper
+        if keeper is None or proc.mark is None:
+            return False
+        if proc.pid in keeper.own and keeper.own[proc.pid].mark == proc.mark:
+            return True
+        return proc.mark in keeper.adopted and keeper.adopted[proc.mark].fd is not None
+
+    def todo(self) -> list[Any]:
+        """Give what its selector would find ready."""
+        if self.keeper is None:
+            return []
+        fds = self.world.kernel.fds
+        ready: list[Any] = []
+        for number, key in list(self.real.selector.keys.items()):  # type: ignore[attr-defined]
+            if isinstance(key.fileobj, Listener):
+                hit = bool(key.fileobj.waiting)
+            elif isinstance(key.fileobj, End):
+                hit = key.fileobj.readable
+            else:
+                hit = number in fds and not fds[number].living
+            if hit:
+                ready.append(key)
+        return ready
+
+    def serve(self, key: Any) -> None:
+        """Do one round of its loop, for one ready descriptor."""
+        key.data(1)
+        self.real._tend()
+
+    def reap(self) -> None:
+        """Have SIGCHLD come."""
+        self.sigchld = False
+        self.real._reap()
+        self.real._tend()
+
+    def died(self) -> None:
+        if self.keeper is not None:
+            talk: Talk = self.real.talk
+            if talk.agent is not None:
+                talk.agent.sock.close()
+            for key in list(self.real.selector.keys.values()):  # type: ignore[attr-defined]
+                if isinstance(key.fileobj, End):
+                    key.fileobj.close()
+            self.keeper.journal.close()
+        for end in self.listener.waiting:
+            end.close()
+        self.world.forget_knower(self.name)
+        self.world.keeper = None
+
+
+def fake_spawn(request: dict[str, Any], limit: Any) -> Any:
+    """Start what a spawn frame asks for: files as in production, a process of the simulation."""
+    world = Now.world
+    fds: list[int] = []
+    try:
+        _open_streams(request, fds)
+    finally:
+        for fd in fds:
+            os.close(fd)
+    mark, argv = request["mark"], request["argv"]
+    keeper = world.kernel.me
+    assert keeper is not None
+    if argv[0] == "job":
+        spec = json.loads(argv[1])
+        if spec.get("missing"):
+            raise SpawnError("argv", 2, "command not found: job")
+        proc = world.begin_command(mark, spec, keeper)
+    else:
+        proc = world.begin_worker(mark, int(argv[-1]), keeper)
+    return _Popen(proc.pid)
+
+
+# --- the worker -----------------------------------------------------------------
+
+
+class _Sink:
+    """Records of the running job: none, or a few that its spec names."""
+
+    in_child = False
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.text: bytes | None = None
+
+    def begin(self, job: int, attempt: int) -> None:
+        self.page.clear()
+        self.text = None
+
+    def say(self, text: bytes) -> None:
+        self.text = text
+        self.page.append(text)
+
+    def end(self) -> bytes | None:
+        text, self.text = self.text, None
+        self.page.clear()
+        return text
+
+
+class _Sources:
+    def changed(self) -> None:
+        return None
+
+    def note(self, began: int) -> None:
+        return
+
+
+class _Runner:
+    """Runs nothing: a job that began goes on until the world ends it."""
+
+    def __init__(self, worker: SimWorker) -> None:
+        self.worker = worker
+        self.tasks: dict[int, Any] = {}
+        self.contexts: dict[int, Any] = {}
+
+    def run(self, job: Any) -> None:
+        assert job.task in self.tasks
+        assert job.context in self.contexts
+        self.worker.begin(job)
+
+
+class _Link(worker_link.Link):
+    """The worker's connection; the world makes it."""
+
+    def __init__(self, hello: dict[str, Any]) -> None:
+        hello_now = frames.encode(hello)
+        self._path = ""
+        self._hello = hello_now
+        self._sock: Any = None
+        self._decoder = frames.Decoder()
+        self._lock = mock.MagicMock()
+        self._texts: list[str] = []
+        self._blobs: list[bytes] = []
+        self._bytes = 0
+        self.since = 0
+
+
+class _Journal(Journal):
+    """Tells when an outcome is in it: from then on it is known."""
+
+    noted: Any = None
+
+    def append_frame(self, seq: int, frame: bytes) -> None:
+        super().append_frame(seq, frame)
+        self.noted()
+
+
+class _Worker(Worker):
+    def __init__(self, sim: SimWorker, directory: str) -> None:
+        self._dir = directory
+        self.page = Page.open(os.path.join(directory, "page"))
+        self.journal = _Journal(os.path.join(directory, "journal"))
+        self.sink = _Sink(self.page)  # type: ignore[assignment]
+        self.runner = _Runner(sim)  # type: ignore[assignment]
+        hello = {"vigie": 1, "role": "worker", "worker": sim.id, "pid": sim.proc.pid}
+        self.link = _Link(hello)
+        self.sources = _Sources()  # type: ignore[assignment]
+        self.queue = deque()
+        self._last = self.page.started
+        self._quitting = False
+        self._done = 0
+        self._looked = 0
+        self._weighed = 0
+        self._weight = 0
+
+    def _outworn(self, now: int) -> str | None:
+        return None
+
+
+class SimWorker:
+    """One worker process."""
+
+    def __init__(self, world: World, proc: Proc, number: int) -> None:
+        self.world = world
+        self.proc = proc
+        self.id = number
+        self.worker: _Worker | None = None
+        self.running: Any = None
+        self.deed: Any = None
+        self.end_at = NEVER
+        self.started_wall = self.started_mono = 0
+        proc.on_death = self.died
+
+    @property
+    def real(self) -> _Worker:
+        assert self.worker is not None
+        return self.worker
+
+    def todo(self) -> list[Any]:
+        """Give what it could do now."""
+        if self.proc.state == "T":
+            return []
+        if self.worker is None:
+            return [self.start]
+        if self.running is not None:
+            return [self.finish] if self.world.kernel.mono_us >= self.end_at else []
+        found: list[Any] = []
+        sock = self.real.link._sock
+        if sock is None:
+            agent = self.world.agent
+            if agent is not None and agent.listening:
+                found.append(self.connect)
+            return found
+        if sock.readable:
+            found.append(self.receive)
+        if self.real.queue:
+            found.append(self.go_on)
+        elif self.real.link.since:
+            found.append(self.real.link.flush)
+        return found
+
+    def start(self) -> None:
+        self.worker = _Worker(self, self.world.home.worker_dir(self.id))
+
+    def connect(self) -> None:
+        """Do as ``Link.connect``."""
+        agent = self.world.agent
+        assert agent is not None
+        # Its own process accepts: the connection is there before the agent looks.
+        me, self.world.kernel.me = self.world.kernel.me, None
+        end = agent.connect("worker")
+        self.world.kernel.me = me
+        link = self.real.link
+        self.real.page.fill_holes()
+        link._decoder = frames.Decoder()
+        link._sock = end
+        link._send(link._hello)
+
+    def receive(self) -> None:
+        """Take what came, and work."""
+        worker = self.real
+        got = worker.link.receive(block=True)
+        if got is None:
+            worker.queue.clear()
+            worker.link.drop()
+            return
+        for frame in got:
+            worker._take(*frame)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Do one round of ``Worker._serve``."""
+        worker = self.real
+        reason = worker._work()
+        if reason is None and not worker.queue and self.running is None:
+            worker.link.flush()
+            if worker._quitting:
+                reason = "quit"
+        if reason is not None:
+            self.leave(reason)
+
+    def leave(self, reason: str) -> None:
+        self.real._leave(reason)
+        self.world.kernel.die(self.proc, 0)
+
+    def begin(self, job: Any) -> None:
+        """Take note that a job runs now."""
+        self.running = job
+        self.deed = self.world.begin_function(self, job)
+        spec = self.deed.spec
+        if spec.get("says"):
+            self.real.sink.say(b'{"t":1,"s":"output","text":"%d"}\n' % job.job)
+        self.started_wall, self.started_mono = self.world.kernel.wall_us, self.world.kernel.mono_us
+        self.end_at = self.started_mono + spec["d"]
+        self.proc.deaf = bool(spec.get("deaf"))
+
+    def finish(self) -> None:
+        """Have the running job come to its end."""
+        job, deed, kernel = self.running, self.deed, self.world.kernel
+        spec = deed.spec
+        how = spec.get("how", "return")
+        if how == "_exit":
+            kernel.die(self.proc, (spec["code"] & 255) << 8)
+            return
+        if how == "killed":
+            kernel.die(self.proc, 9)
+            return
+        self.running, self.end_at, self.proc.deaf = None, NEVER, False
+        took = kernel.mono_us - self.started_mono
+        code, error, encoding, result = "null", "null", "null", None
+        if how == "return" or (how == "exit" and not spec["code"]):
+            how, encoding = "return", '"json"'
+            result = json.dumps([job.job, job.attempt]).encode()
+        elif how == "exit":
+            code = str(spec["code"])
+        else:
+            error = json.dumps({"type": "ValueError", "message": "bad", "traceback": "", "pickled": False})
+        # Thousands finish in the time of a real one: the wall clock may have been set meanwhile.
+        head = _HEAD % (
+            job.seq, job.job, job.attempt, how, code, encoding, self.started_wall, self.started_wall + took,
+            took, 1, 1, error,
+        )  # fmt: skip
+        outcome = Outcome(job.seq, head, result, None, None, kernel.mono_us * 1000)
+        self.real.journal.noted = lambda: deed.end(how, int(code) if code != "null" else None)  # type: ignore[attr-defined]
+        reason = self.real._finish(outcome)
+        if reason is None and spec.get("litters"):
+            reason = "children"
+        if reason is not None:
+            self.leave(reason)
+            return
+        if not self.real.queue:
+            self.go_on()
+
+    def died(self) -> None:
+        if self.worker is not None:
+            sock: Any = self.worker.link._sock
+            if sock is not None:
+                sock.close()
+            self.worker.page.close()
+            self.worker.journal.close()
+        if self.deed is not None:
+            self.deed.died()
+        self.world.workers.pop(self.proc.pid, None)
+
+
+# --- putting it in place ----------------------------------------------------------
+
+
+class Strict(logging.Handler):
+    """Fails the simulation where production would log an exception and go on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and isinstance(record.exc_info[1], Exception):
+            raise record.exc_info[1]
+
+
+def _pulse(name: str) -> None:
+    kernel().pulse(name)
+
+
+def installed() -> ExitStack:
+    """Put the simulation under the production code, until the stack is closed."""
+    stack = ExitStack()
+    patch = mock.patch.multiple
+    names = (
+        "scan", "twins", "start_ticks", "alive", "open_pidfd", "send_signal", "exit_status", "parent",
+        "boot_id", "boot_ticks",
+    )  # fmt: skip
+
+    def of_kernel(name: str) -> Any:
+        def ask(*args: Any) -> Any:
+            return getattr(kernel(), name)(*args)
+
+        return ask
+
+    os_, time_ = Os(kernel), Time(kernel)
+    pidfd = mock.Mock(open_pid=of_kernel("open_pid"))
+    owner = lambda: ("host", f"a{Now.world.counts['agent']}", kernel().boot)
+    agent = vigie.agent
+    for it in (
+        patch(procs, **{name: of_kernel(name) for name in names}),
+        patch(agent.main, SystemClock=_Clock, owner=owner, cores=lambda: 2, Sampler=_Sampler, KeeperLink=_KeeperLink),
+        patch(agent.main, os=os_),
+        patch(agent.keeper_link, os=os_),
+        patch(agent.watch, os=os_),
+        patch(agent.outcomes, OomWatch=_OomWatch),
+        patch(vigie.keeper, os=os_, time=time_, pidfd=pidfd, spawn=fake_spawn, point=_pulse),
+        patch(vigie.keeper.selectors, DefaultSelector=Selector),
+        patch(vigie.keeper_talk, log=lambda text: None),
+        patch(vigie.keeper, log=lambda text: kernel().log(f"keeper: {text}")),
+        patch(vigie.crash, point=_pulse, ARMED=True),
+        patch(vigie.worker_loop, time=time_),
+        patch(vigie.worker_loop.worker_watch, has_children=lambda: False),
+    ):
+        stack.enter_context(it)
+    Now.vfs = Vfs()
+    apsw.set_default_vfs(NAME)
+    stack.callback(Now.vfs.unregister)
+    stack.callback(apsw.set_default_vfs, "unix")
+    strict = Strict(logging.ERROR)
+    log = logging.getLogger("vigie.agent")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    log.addHandler(strict)
+    stack.callback(log.setLevel, before)
+    stack.callback(log.removeHandler, strict)
+    return stack
+
+
+__all__ = ["Handle", "Now", "SimAgent", "SimKeeper", "SimWorker", "installed"]
