@@ -31,8 +31,9 @@ test: $(STAMP) system ## every test, on all cores
 install: $(STAMP) ## put vigie on your PATH
 	@sh tools/install
 
-lint: $(STAMP) ## ruff, and the sizes of modules and functions
+lint: $(STAMP) ## ruff (rules and format), and the sizes of modules and functions
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/python tools/check_sizes.py src
 
 types: $(STAMP) ## mypy, strict

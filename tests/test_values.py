@@ -205,9 +205,7 @@ def test_times_in_the_past() -> None:
     assert parse_time("2h", NOW, PARIS, past=True) == us("2026-11-22T10:00:00+01:00")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "x", "25:00", "14:60", "2026-13-01", "2026-02-30", "20261122", "1", "tomorrow"]
-)
+@pytest.mark.parametrize("text", ["", "x", "25:00", "14:60", "2026-13-01", "2026-02-30", "20261122", "1", "tomorrow"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"^--at: "):
         parse_time(text, NOW, PARIS, option="--at")
