@@ -4,7 +4,7 @@
 # demo and test set up what they need from a fresh clone. Nothing uses sudo.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test install ci lint types layers bench lock clean system
+.PHONY: help demo test install ci lint types layers bench mutants lock clean system
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -48,6 +48,9 @@ ci: $(STAMP) ## all of lint, types, layers and test
 
 bench: $(STAMP) ## us and the peers side by side; writes benchmarks/RESULTS.md
 	@$(BIN)/python benchmarks/run.py
+
+mutants: $(STAMP) system ## break each promise on purpose, and see a test fail
+	@$(BIN)/python tools/mutants.py
 
 lock: ## write uv.lock and requirements-dev.lock anew (needs uv)
 	uv lock --default-index https://pypi.org/simple

@@ -16,7 +16,7 @@ import pytest
 from vigie import lifecycle as lc
 from vigie.errors import StoreError
 from vigie.model import TASK_DEFAULTS
-from vigie.store.sqlite import Stale, Store, join_items, split_items
+from vigie.store.sqlite import GoodEnd, Stale, Store, join_items, split_items
 
 CONTEXT = {"cwd": "/tmp", "env": {"A": "1", "B": "\udcff"}, "umask": 0o22, "python": None, "path": ["/x"]}
 OWNER = ("host", "agent-1", "boot-1")
@@ -114,6 +114,40 @@ def test_a_move_is_compare_and_set(store: Store, other: Store) -> None:
     assert row.epoch == mine.epoch + 1
 
 
+def good_end(job: int, attempt: int = 1) -> GoodEnd:
+    return GoodEnd(job, attempt, 10, 12, 2, b"4", "json", None, None, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ending = 'stop'", "keyed = 1", "attempt = 2", "state = 'queued'", "state = 'lost', finished = 1",
+        "state = 'suspended'",
+    ],
+)  # fmt: skip
+def test_good_ends_are_taken_all_or_none(store: Store, change: str) -> None:
+    jobs = [add(store) for _ in range(3)]
+    store.begin()
+    for job in jobs:
+        assert claim(store, job, 0, state="assigned")
+    store.db.execute(f"UPDATE jobs SET {change} WHERE id = ?", (jobs[1],))
+    before = store.db.execute("SELECT * FROM jobs").fetchall(), store.db.execute("SELECT * FROM attempts").fetchall()
+    assert store.succeed_many([good_end(job) for job in jobs]) is False
+    now = store.db.execute("SELECT * FROM jobs").fetchall(), store.db.execute("SELECT * FROM attempts").fetchall()
+    assert now == before
+    assert store.succeed_many([good_end(jobs[0]), good_end(jobs[2])]) is True
+    store.commit()
+    row = store.job(jobs[0])
+    assert row is not None
+    # What the table makes of it, the long way.
+    ended = lc.Ended(now=12, tries=1, chance=0.0)
+    new = [lc.step(state, ended, lc.Policy()) for state in (lc.Assigned(1), lc.Running(1))]
+    assert new == [(row.life(), (lc.Effect.RELEASE, lc.Effect.FINISH))] * 2
+    assert row.epoch == 2
+    assert store.row("attempt", (jobs[0], 1))[0] == "ended"
+    assert store.row("result", (jobs[0],))[5] == b"4"
+
+
 def test_two_agents_never_claim_the_same_job(store: Store, other: Store) -> None:
     jobs = [add(store) for _ in range(40)]
     epochs = {job: store.job(job).epoch for job in jobs}  # type: ignore[union-attr]
@@ -127,7 +161,8 @@ def test_two_agents_never_claim_the_same_job(store: Store, other: Store) -> None
             agent.commit()
     assert sorted(got["a"] + got["b"]) == jobs
     assert not set(got["a"]) & set(got["b"])
-    rows = store.db.execute("SELECT job, n, agent FROM attempts JOIN owners ON owners.id = owner ORDER BY job").fetchall()
+    query = "SELECT job, n, agent FROM attempts JOIN owners ON owners.id = owner ORDER BY job"
+    rows = store.db.execute(query).fetchall()
     assert [row[0] for row in rows] == jobs
     assert all(row[2] == ("agent-1" if row[0] in got["a"] else "agent-2") for row in rows)
 
