@@ -262,10 +262,11 @@ def test_a_person_is_told_what_to_type_next(vigie: Program, home: Any) -> None:
     assert on_terminal(home, "remove", "--finished")[2] == "removed 4 jobs\n"
 
 
-def test_a_key_that_is_held_is_named_and_one_that_is_free_is_not(vigie: Program, home: Any) -> None:
+def test_a_key_that_is_held_is_named_and_one_that_is_free_is_not(vigie: Program, home: Any, until: Any) -> None:
     # The first job of a home is queued while the agent starts its keeper: nothing holds it.
     keyed = ["--now", "--concurrency", "db=1", "--"]
     assert on_terminal(home, "start", *keyed, "sleep", "600")[2] == "started 1 · vigie logs -f 1\n"
+    until(lambda: '"running"' in vigie("jobs", "--json").stdout)
     said = on_terminal(home, "start", *keyed, "true")[2]
     assert said == "2 waits: concurrency key 'db' is held by 1 · vigie why 2\n"
     live = vigie.popen("run", *keyed, "true", text=True)
