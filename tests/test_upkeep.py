@@ -16,6 +16,7 @@ import vigie
 from conftest import HomeUnderTest, until
 from vigie import pidfd
 from vigie.agent import upkeep
+from vigie.agent.clock import SystemClock
 from vigie.agent.main import Agent, make_secret
 
 pytestmark = pytest.mark.slow
@@ -23,7 +24,7 @@ DAY = 86_400_000_000
 
 
 class Shifted:
-    """The real clocks, the wall clock moved by as much as the test says (µs)."""
+    """The real clocks, ahead by as much as the test says (µs): so much time has passed."""
 
     def __init__(self) -> None:
         self.shift = 0
@@ -33,6 +34,9 @@ class Shifted:
 
     def mono(self) -> int:
         return time.monotonic_ns() // 1000
+
+    def offset(self) -> int:
+        return SystemClock().offset()
 
 
 @asynccontextmanager
@@ -146,6 +150,41 @@ def test_a_daily_backup_is_made_and_seven_are_kept(live: Callable[..., None], ho
         for day in range(1, 12):
             Path(home.backups, f"daily-2020010{day:02d}-000000.db").touch()
         agent.upkeep.backup(None)
+        assert len(os.listdir(home.backups)) == upkeep.BACKUPS
+
+    live(step)
+
+
+def test_a_clock_that_was_set_removes_no_history(
+    live: Callable[..., None], home: HomeUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def step(agent: Agent) -> None:
+        job = await finished("true")
+        year = 365 * DAY
+        agent.clock.shift = year  # type: ignore[attr-defined]
+        before = SystemClock().offset()
+        monkeypatch.setattr(Shifted, "offset", lambda self: before + year)
+        agent.upkeep.expire()
+        await settle(agent)
+        assert agent.store.job(job.id) is not None
+
+    live(step)
+
+
+def test_backups_go_on_after_the_clock_was_set_back(live: Callable[..., None], home: HomeUnderTest) -> None:
+    """Those from the future are neither young nor more worth than the one just made."""
+
+    async def step(agent: Agent) -> None:
+        await finished("true")
+        for day in range(1, 9):
+            future = Path(home.backups, f"daily-2099010{day}-000000.db")
+            future.touch()
+            os.utime(future, (4e9, 4e9))
+        agent.upkeep.tidy()
+        await settle(agent)
+        (made,) = [name for name in os.listdir(home.backups) if "2099" not in name]
+        agent.upkeep.tidy()
+        assert [name for name in os.listdir(home.backups) if "2099" not in name] == [made]
         assert len(os.listdir(home.backups)) == upkeep.BACKUPS
 
     live(step)

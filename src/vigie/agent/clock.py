@@ -6,9 +6,10 @@ import socket
 import time
 import uuid
 
+from vigie.ports import Clock
 from vigie.procs import boot_id
 
-__all__ = ["SystemClock", "owner"]
+__all__ = ["SystemClock", "offset", "owner"]
 
 
 class SystemClock:
@@ -21,6 +22,20 @@ class SystemClock:
     def mono(self) -> int:
         """Give CLOCK_MONOTONIC in µs."""
         return time.monotonic_ns() // 1000
+
+    def offset(self) -> int:
+        """Give how far the wall clock is ahead of the time since boot; see :func:`offset`."""
+        boot = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+        return (time.time_ns() - time.clock_gettime_ns(boot)) // 1000
+
+
+def offset(clock: Clock) -> int:
+    """Give how far the wall clock is ahead of one that nobody sets, in µs: it changes when the wall clock is set.
+
+    The machine's own knows one that goes on while the machine sleeps; a simulated machine does not sleep.
+    """
+    tell = getattr(clock, "offset", None)
+    return int(tell()) if tell is not None else clock.wall() - clock.mono()
 
 
 def owner() -> tuple[str, str, str]:

@@ -173,6 +173,7 @@ class Agent:
         self.store.forget_cached()
         self.core.reload()
         self.writer.post(self.core.log, "agent-started")
+        self.writer.post(self.timers.resume_clock)
         self.recovery.prepare()
 
     async def _listen(self) -> None:

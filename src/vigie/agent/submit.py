@@ -52,6 +52,8 @@ def submit(core: Core, request: dict[str, Any], blobs: Sequence[bytes], who: Who
             jobs.insert(first + i, args, encoding, needs[i])
     else:
         jobs.insert_many(first, given)
+    if jobs.due is not None and options.get("relative"):
+        core.store.run("mark_relative", (first, first + count - 1))
     core.dirty.add(queue)
     if jobs.keys:
         core.keyed.add(queue)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from vigie.agent import clock
 from vigie.agent.control import Control
 from vigie.agent.core import Core
 from vigie.agent.writer import Writer
@@ -13,13 +14,15 @@ __all__ = ["Timers"]
 
 #: The wall clock may be set: never sleep longer than this (s) towards an instant of it.
 LONGEST = 15.0
+#: The wall clock was set, and not only steered, if it is off by more than this (µs).
+STEP = 1_000_000
 
 
 class Timers:
     """Turns instants into posted work.
 
     A timeout counts running time on the monotonic clock, without suspensions. A
-    due instant is one of the wall clock.
+    due instant is one of the wall clock; one that was given as a delay moves with it.
     """
 
     def __init__(self, core: Core, control: Control, writer: Writer, loop: asyncio.AbstractEventLoop) -> None:
@@ -30,6 +33,7 @@ class Timers:
         self._due: asyncio.TimerHandle | None = None
         self._timeouts: dict[tuple[int, int], asyncio.TimerHandle] = {}
         self._queues: dict[str, asyncio.TimerHandle] = {}
+        self._offset = clock.offset(core.clock)
         core.rearm = self.rearm
 
     def _in(self, micros: int, call: Callable[..., None], *args: object) -> asyncio.TimerHandle:
@@ -39,6 +43,7 @@ class Timers:
 
     def rearm(self) -> None:
         """Look when the next blocked job is due, and wake then."""
+        self._look_at_clock()
         if self._due is not None:
             self._due.cancel()
             self._due = None
@@ -50,7 +55,30 @@ class Timers:
 
     def _ring(self) -> None:
         self._due = None
+        self._look_at_clock()
         self.writer.post(self.control.come_due)
+
+    # --- the wall clock -------------------------------------------------------
+
+    def resume_clock(self) -> None:
+        """Learn whether the clock was set while no agent of this boot lived."""
+        boot = self.core.owner[2]
+        known, _, offset = (self.core.store.meta("clock") or "").partition(" ")
+        if known == boot:
+            self._offset = int(offset)
+            self._look_at_clock()
+        self.core.store.run("set_meta", ("clock", f"{boot} {self._offset}"))
+
+    def _look_at_clock(self) -> None:
+        now = clock.offset(self.core.clock)
+        step = now - self._offset
+        if abs(step) > STEP:
+            self._offset = now
+            self.writer.post(self._clock_set, step)
+
+    def _clock_set(self, step: int) -> None:
+        self.control.clock_set(step)
+        self.core.store.run("set_meta", ("clock", f"{self.core.owner[2]} {self._offset}"))
 
     # --- rates ----------------------------------------------------------------
 

@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from vigie.agent import clock
 from vigie.agent.core import Who
 from vigie.agent.writer import sync_failed
+from vigie.config import sync_directory
 from vigie.errors import StoreError
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Upkeep:
         self.agent = agent
         self._timers: list[asyncio.TimerHandle] = []
         self._low = False
+        self._offset = clock.offset(agent.clock)
 
     def start(self) -> None:
         """Begin the rounds."""
@@ -93,7 +96,8 @@ class Upkeep:
         agent.staff.retire_idle()
         agent.store.run("forget_requests", (agent.clock.wall() - DAY,))
         agent.store.run("drop_workers")
-        _drop_old(agent.home.tmp)
+        # After a power cut the input of an acknowledged job may stand there again.
+        _drop_old(agent.home.tmp, {row[0] for row in agent.store.run("open_inputs")})
         free = _free(agent.home.root)
         if free < LOW_DISK and not self._low:
             agent.core.log("disk-low", thing="disk", detail={"free": free})
@@ -104,7 +108,11 @@ class Upkeep:
     def expire(self) -> None:
         """Remove what is past its keeping time, and the oldest output over the limit."""
         now = self.agent.clock.wall()
-        self.agent.writer.post(self._expire_older, now - KEEP, now - KEEP_FAILED, 0)
+        if abs(clock.offset(self.agent.clock) - self._offset) > DAY:
+            # Wrong now or wrong before: what it makes look old may be of today.
+            log.warning("the clock was set by days: nothing is removed by its age until the agent is started again")
+        else:
+            self.agent.writer.post(self._expire_older, now - KEEP, now - KEEP_FAILED, 0)
         self._expire_output()
 
     def _expire_older(self, before: int, failed_before: int, after_id: int) -> None:
@@ -165,11 +173,9 @@ class Upkeep:
     # --- backups --------------------------------------------------------------
 
     def _backup_is_old(self) -> bool:
-        names = self._daily()
-        if not names:
-            return self.agent.store.last_id() > 0
-        newest = os.stat(os.path.join(self.agent.home.backups, names[-1])).st_mtime
-        return time.time() - newest > 86_400
+        ages = [time.time() - os.stat(os.path.join(self.agent.home.backups, name)).st_mtime for name in self._daily()]
+        # One from the future, after the clock was set back, says nothing.
+        return self.agent.store.last_id() > 0 and not any(0 <= age <= 86_400 for age in ages)
 
     def _daily(self) -> list[str]:
         return sorted(n for n in os.listdir(self.agent.home.backups) if n.startswith("daily-") and n.endswith(".db"))
@@ -186,18 +192,23 @@ class Upkeep:
         target = path or os.path.join(home.backups, time.strftime("daily-%Y%m%d-%H%M%S.db"))
         try:
             size = self.agent.store.backup(os.path.abspath(target))
+            sync_directory(os.path.dirname(os.path.abspath(target)))
         except Exception as error:
             raise StoreError(f"no backup in {target}: {error}", "give a path on a disk with room") from None
         if path is None:
-            for name in self._daily()[:-BACKUPS]:
+            # Never the one just made, whatever the clock said when the others were.
+            others = [name for name in self._daily() if name != os.path.basename(target)]
+            for name in others[: -(BACKUPS - 1)]:
                 os.unlink(os.path.join(home.backups, name))
         return target, size
 
 
-def _drop_old(directory: str) -> None:
+def _drop_old(directory: str, wanted: set[str]) -> None:
     """Delete input whose submit never came: its client is gone, or has given up long ago."""
     for entry in os.scandir(directory):
-        if entry.is_file(follow_symlinks=False) and time.time() - entry.stat().st_mtime > 86_400:
+        if entry.name in wanted or not entry.is_file(follow_symlinks=False):
+            continue
+        if time.time() - entry.stat().st_mtime > 86_400:
             os.unlink(entry.path)
 
 

@@ -255,6 +255,20 @@ SELECT id FROM jobs WHERE state = 'blocked' AND blocked_by = 'time' AND due <= ?
 -- When the next one's time comes.
 SELECT min(due) FROM jobs WHERE state = 'blocked' AND blocked_by = 'time';
 
+-- name: open_inputs
+-- Names under tmp/ that open jobs were submitted with.
+SELECT stdin FROM jobs WHERE finished IS NULL AND stdin IS NOT NULL
+    AND state IN ('queued', 'blocked', 'assigned', 'running', 'suspended');
+
+-- name: mark_relative
+-- Their instant is a delay from now on (first id, last id).
+UPDATE jobs SET relative = 1 WHERE id BETWEEN ? AND ?;
+
+-- name: shift_delays
+-- The wall clock was set by so much: delays, and the back-off of retries, keep their length.
+UPDATE jobs SET due = due + ? WHERE finished IS NULL AND state = 'blocked' AND due IS NOT NULL
+    AND (relative = 1 OR attempt > 0);
+
 -- name: add_key
 -- A concurrency key of a job.
 INSERT OR REPLACE INTO job_keys (job, key, most) VALUES (?, ?, ?);

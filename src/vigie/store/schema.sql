@@ -66,6 +66,7 @@ CREATE TABLE jobs (
     keyed      INTEGER NOT NULL DEFAULT 0,   -- has rows in job_keys
     created    INTEGER NOT NULL,
     due        INTEGER,                -- not before this instant
+    relative   INTEGER,                -- 1: due was given as a delay, and moves when the clock is set
     started    INTEGER,                -- of the newest attempt
     finished   INTEGER,
     attempt    INTEGER NOT NULL DEFAULT 0,   -- number of the newest attempt
