@@ -243,39 +243,6 @@ def test_an_acknowledged_job_is_there_after_a_kill_of_everything(home: HomeUnder
     assert sorted(map(int, (tmp_path / "ran").read_text().split())) == list(range(20))
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        "store-before-commit", "store-after-commit", "agent-replayed", "keeper-before-begin", "keeper-after-begin",
-        "keeper-after-spawn", "keeper-after-started", "keeper-after-ended",
-    ],
-)  # fmt: skip
-def test_a_crash_at_any_point_never_starts_an_attempt_twice(
-    home: HomeUnderTest, tmp_path: Path, point: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first agent (and its keeper) die at the point; the next ones have no such point."""
-    monkeypatch.setenv("VIGIE_CRASH_AT", point)
-    crashed = subprocess.Popen([sys.executable, "-m", "vigie.agent", home.root], stderr=subprocess.DEVNULL)
-    monkeypatch.delenv("VIGIE_CRASH_AT")
-    home.started.append(crashed)
-    if point != "agent-replayed":
-        until(lambda: os.path.exists(home.socket) or crashed.poll() is not None)
-    job = vigie.start(["/bin/sh", "-c", f"echo x >> {tmp_path}/ran; exit 5"])
-    if point.startswith("keeper"):
-        # The keeper died at the point and the agent lives: let the next pair be ordinary.
-        until(lambda: home.processes("agent"))
-        until(lambda: job.done() or not home.processes("keeper"))
-        kill(home, "agent")
-        connect()
-    job.wait(30)
-    ran = (tmp_path / "ran").read_text().count("x") if (tmp_path / "ran").exists() else 0
-    assert ran <= job.info()["attempt"] == 1
-    if job.state == "failed":
-        assert (job.exit_code, ran) == (5, 1)
-    else:
-        assert job.state == "lost"
-
-
 def test_two_homes_of_one_user_do_not_touch_each_other(home: HomeUnderTest, tmp_path: Path) -> None:
     """Both have an attempt 1.1; ending one leaves the other alone."""
     begun, end = tmp_path / "begun", tmp_path / "end"

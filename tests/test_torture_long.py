@@ -64,7 +64,7 @@ def test_the_books_balance_after_random_kills(home: HomeUnderTest) -> None:
 
 def directory_of(said: str) -> Path:
     """The place that the first line names."""
-    (found,) = re.findall(r"rounds in (\S+), seed", said)[:1]
+    (found,) = re.findall(r"rounds? in (\S+), seed", said)[:1]
     return Path(found)
 
 
@@ -96,7 +96,7 @@ def test_on_a_terminal_one_line_is_written_anew(vigie: Program) -> None:
     shown = live.communicate(timeout=60)[0]
     assert live.returncode == 0, shown
     assert "seed 3" in shown
-    assert "every promise was kept: 1 rounds" in shown
+    assert "every promise was kept: 1 round in" in shown
     first, _, rest = told.decode().partition("\r\n")
     assert "seed 3" in first
     assert "\n" not in rest

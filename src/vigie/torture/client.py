@@ -41,6 +41,7 @@ KINDS = {
     "chained": 3,
     "missing": 1,
     "child": 1,
+    "fresh": 1,
 }
 #: What happens to a job that was started, in the same measure.
 _STOPPED, _SUSPENDED = 4, 4
@@ -50,6 +51,7 @@ _MOST_OPEN = 40
 _PATIENCE = 2.0
 #: Seconds of an outage that a client makes up for.
 _CATCH_UP = 0.5
+_FRESH = vigie.task(fresh=True)(work.job)
 
 
 class Client:
@@ -105,11 +107,12 @@ class Client:
         self.note({"job": job.id, "token": self._token(), "how": "missing"})
         return job
 
-    def function(self, how: str | None = None) -> Job:
-        """Start a function that ends in a way."""
+    def function(self, how: str | None = None, *, fresh: bool = False) -> Job:
+        """Start a function that ends in a way, in a process of its own if it is to be fresh."""
         token = self._token()
         how = how or self.chance.choice(["return", "return", "return", "raise", "exit", "_exit"])
-        job = vigie.start(work.job, self.witness, token, self.chance.choice([0, 0, 0, 0.05]), how)
+        function = _FRESH if fresh else work.job
+        job = vigie.start(function, self.witness, token, self.chance.choice([0, 0, 0, 0.05]), how)
         self.note({"job": job.id, "token": token, "how": how})
         return job
 
@@ -136,6 +139,7 @@ class Client:
             "chained": lambda: self.command(after_any=last),
             "missing": self.missing,
             "child": lambda: self.function("child"),
+            "fresh": lambda: self.function("return", fresh=True),
         }
         return kinds[kind]()
 

@@ -78,7 +78,7 @@ def run(out: Context, rounds: int, seed: int | None, *, as_object: bool) -> int:
     seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     progress = Progress(out, rounds, quiet=as_object)
     with Place("vigie-torture-") as place:
-        out.say(f"{rounds} rounds in {place.top}, seed {seed}")
+        out.say(f"{_rounds(rounds)} in {place.top}, seed {seed}")
         try:
             outcome = torture(place, rounds, seed, say=progress)
         except (KeyboardInterrupt, SystemExit):
@@ -100,6 +100,10 @@ def run(out: Context, rounds: int, seed: int | None, *, as_object: bool) -> int:
     else:
         _tell(out, outcome, rounds, kept)
     return 0 if outcome.verdict.good else 1
+
+
+def _rounds(count: int) -> str:
+    return "1 round" if count == 1 else f"{count} rounds"
 
 
 def as_json(outcome: Outcome, rounds: int, kept: str | None) -> dict[str, Any]:
@@ -150,7 +154,7 @@ def _tell(out: Context, outcome: Outcome, rounds: int, kept: str | None) -> None
             out.print(brush("red", f"{RULES[rule]}: {line}"))
         if len(lines) > _SHOWN:
             out.print(f"… and {len(lines) - _SHOWN} more")
-    said = f"{rounds} rounds in {outcome.seconds:.0f} s, seed {outcome.seed}"
+    said = f"{_rounds(rounds)} in {outcome.seconds:.0f} s, seed {outcome.seed}"
     if kept is None:
         out.print(brush("green", f"every promise was kept: {said}"))
     else:

@@ -138,13 +138,13 @@ class Storm:
     # --- clients --------------------------------------------------------------
 
     def begin(self) -> None:
-        """Start the clients, and wait until each has a first job acknowledged."""
+        """Start the clients, and wait until a first job is acknowledged."""
         self._client.call("queue_set", name="default", slots=_SLOTS)
         for _ in range(self._many):
             self._start_client()
         notes = os.path.join(self.place.top, "notes")
-        self._until(lambda: os.path.exists(notes) and os.path.getsize(notes) > 0, _FIRST)
-        self._well = self._works()
+        if not self._until(lambda: os.path.exists(notes) and os.path.getsize(notes) > 0, _FIRST):
+            self.troubles.append(f"no job was acknowledged within {_FIRST:.0f} s: clients.log")
 
     def _start_client(self) -> None:
         seed = self.chance.randrange(1 << 30)
@@ -180,9 +180,9 @@ class Storm:
         time.sleep(self.chance.uniform(0.0, _PAUSE))
         patient = self.chance.randrange(10) < _PATIENT
         everything = kind == "all"
-        agents = self._victims("agent") if everything or kind == "agent" else []
-        keepers = self._victims("keeper") if everything or kind == "keeper" else []
-        workers = self._victims("worker") if everything or kind == "worker" else []
+        agents = self.victims("agent") if everything or kind == "agent" else []
+        keepers = self.victims("keeper") if everything or kind == "keeper" else []
+        workers = self.victims("worker") if everything or kind == "worker" else []
         if kind == "worker" and workers:
             workers = [self.chance.choice(workers)]
         victims = [identity for identity, _ in agents + keepers + workers]
@@ -201,7 +201,7 @@ class Storm:
                 served=self._served(agents[0][0].pid, started) if agents else None,
             )
         )
-        self._well = patient and self._works()
+        self._well = patient and self.works()
 
     def _replace_client(self) -> None:
         victim = self._clients.pop(self.chance.randrange(len(self._clients)))
@@ -209,7 +209,7 @@ class Storm:
         victim.wait()
         self._start_client()
 
-    def _victims(self, kind: str) -> list[tuple[Identity, int]]:
+    def victims(self, kind: str) -> list[tuple[Identity, int]]:
         """Find the processes of a kind, waiting a while until there is one; with a worker's number."""
         found = self._until(lambda: self._living(kind), _APPEAR)
         if not found:
@@ -251,7 +251,7 @@ class Storm:
                 break
         return time.monotonic() - since
 
-    def _works(self) -> bool:
+    def works(self) -> bool:
         """Tell whether a command goes all the way; if so, the kills before it are over."""
         try:
             probe = vigie.start(["true"], now=True).wait(_RECOVERY)
@@ -262,6 +262,7 @@ class Storm:
             self.troubles.append(f"job {probe.id}, which nothing disturbed, is {probe.state}")
         now = _now()
         self.kills = [kill if kill.until else kill._replace(until=now) for kill in self.kills]
+        self._well = True
         return True
 
     # --- rest -----------------------------------------------------------------
@@ -279,7 +280,7 @@ class Storm:
             if not left or time.monotonic() > deadline:
                 break
             time.sleep(_LOOK)
-        self._works()
+        self.works()
 
     def left(self, seconds: float = _APPEAR) -> list[str]:
         """Name the processes that have no business any more, and have not gone after so many seconds."""
@@ -354,6 +355,7 @@ def torture(
     try:
         say(0, "clients start")
         storm.begin()
+        storm.works()
         for done, kind in enumerate(storm.deck(rounds)):
             say(done, f"kill {kind}")
             storm.round(kind)
