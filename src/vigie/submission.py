@@ -408,7 +408,7 @@ def _job_fields(options: Options) -> dict[str, Any]:
         "after": list(options.after),
         "after_any": list(options.after_any),
         "due": _due(options),
-        "relative": options.delay is not None,
+        "delay": None if options.delay is None else parse_duration(options.delay, "--in"),
         "key": None if options.key is None else _word(options.key, "--key"),
         "concurrency": _concurrency(options.concurrency),
         "now": options.now,

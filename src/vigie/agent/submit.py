@@ -52,7 +52,7 @@ def submit(core: Core, request: dict[str, Any], blobs: Sequence[bytes], who: Who
             jobs.insert(first + i, args, encoding, needs[i])
     else:
         jobs.insert_many(first, given)
-    if jobs.due is not None and options.get("relative"):
+    if jobs.due is not None and options.get("delay") is not None:
         core.store.run("mark_relative", (first, first + count - 1))
     core.dirty.add(queue)
     if jobs.keys:
@@ -126,7 +126,8 @@ class _Jobs:
         self.task = self.context = 0
         self.label = ""
         self.created = core.clock.wall()
-        self.due = core.ahead(options.get("due"))
+        delay = options.get("delay")
+        self.due = core.ahead(options.get("due") if delay is None else self.created + int(delay))
         self.keys = [(str(key), int(most)) for key, most in options.get("concurrency") or ()]
         self.tags = [str(tag) for tag in options.get("tags") or ()]
         name = options.get("name")

@@ -34,6 +34,7 @@ class Timers:
         self._timeouts: dict[tuple[int, int], asyncio.TimerHandle] = {}
         self._queues: dict[str, asyncio.TimerHandle] = {}
         self._offset = clock.offset(core.clock)
+        writer.look = self._look_at_clock
         core.rearm = self.rearm
 
     def _in(self, micros: int, call: Callable[..., None], *args: object) -> asyncio.TimerHandle:
@@ -43,7 +44,6 @@ class Timers:
 
     def rearm(self) -> None:
         """Look when the next blocked job is due, and wake then."""
-        self._look_at_clock()
         if self._due is not None:
             self._due.cancel()
             self._due = None
@@ -55,7 +55,6 @@ class Timers:
 
     def _ring(self) -> None:
         self._due = None
-        self._look_at_clock()
         self.writer.post(self.control.come_due)
 
     # --- the wall clock -------------------------------------------------------
@@ -70,11 +69,12 @@ class Timers:
         self.core.store.run("set_meta", ("clock", f"{boot} {self._offset}"))
 
     def _look_at_clock(self) -> None:
+        """Before each transaction, so that every instant in it is one of the clock as it is."""
         now = clock.offset(self.core.clock)
         step = now - self._offset
         if abs(step) > STEP:
             self._offset = now
-            self.writer.post(self._clock_set, step)
+            self.writer.first(self._clock_set, step)
 
     def _clock_set(self, step: int) -> None:
         self.control.clock_set(step)

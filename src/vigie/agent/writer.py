@@ -68,6 +68,8 @@ class Writer:
         self.commits = 0
         self.closed = False
         self.broken: str | None = None
+        #: Set by the timers: called before each transaction.
+        self.look: Callable[[], None] = lambda: None
         #: Set by main: the disk did not take what it was given, and nobody knows what it holds now.
         self.unsafe: Callable[[Exception], None] = lambda error: None
 
@@ -78,6 +80,11 @@ class Writer:
         is a report of ours: it is kept and tried again until it is written.
         """
         self._items.append(_Item(work, args, answer, rows))
+        self.wake()
+
+    def first(self, work: Callable[..., Any], *args: Any) -> None:
+        """Have ``work(*args)`` run before all that was posted."""
+        self._items.appendleft(_Item(work, args, None, 1))
         self.wake()
 
     def wake(self) -> None:
@@ -96,6 +103,7 @@ class Writer:
         if self.closed:
             return
         self._scheduled = False
+        self.look()
         batch = self._take()
         core = self.core
         answers: list[tuple[_Item, Any, VigieError | None]] = []
