@@ -239,9 +239,9 @@ def ran_for_nobody(books: Books) -> None:
 def ran_as_two_jobs(books: Books) -> None:
     one, two = books.some("command", 0, count=2)
     books.append("witness", books.witness(one).replace(books.marks.of(one, 1), books.marks.of(two, 2)))
-    books.sql("INSERT INTO attempts SELECT job, 2, state, host, agent, epoch, lease_until, boot, worker, seq, pid, "
-              "start_ticks, created, started, started_mono, suspended, frozen_mono, finished, exit_code, signal, "
-              "reason, message, cpu, peak_rss FROM attempts WHERE job = ?", two)  # fmt: skip
+    columns = [row[1] for row in books.sql("PRAGMA table_info(attempts)")]
+    values = ", ".join("2" if column == "n" else column for column in columns)
+    books.sql(f"INSERT INTO attempts ({', '.join(columns)}) SELECT {values} FROM attempts WHERE job = ?", two)
 
 
 def never_ran(books: Books) -> None:
