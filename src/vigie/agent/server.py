@@ -13,7 +13,9 @@ import logging
 import os
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vigie import __version__, crash, frames
@@ -27,7 +29,9 @@ __all__ = ["Peer", "peer_uid"]
 
 log = logging.getLogger("vigie.agent")
 
-#: A client that lets this much (bytes) pile up unread is cut off.
+#: A client with this much (bytes) unread is told and asked nothing more until it has read.
+ENOUGH = 1 << 20
+#: A peer that lets this much pile up all the same, such as a worker that hangs, is cut off.
 UNREAD = 256 << 20
 
 
@@ -41,6 +45,10 @@ def peer_uid(sock: socket.socket) -> tuple[int | None, int | None]:
     return None, None
 
 
+#: What a frame that is none of ours leads to.
+_BROKEN = (frames.FrameError, KeyError, TypeError, ValueError)
+
+
 class Peer(asyncio.Protocol):
     """One connection, of a client or of a worker."""
 
@@ -51,6 +59,9 @@ class Peer(asyncio.Protocol):
         self.who = Who()
         self._decoder = frames.Decoder()
         self._greeted = False
+        #: It does not read; what it is to be told waits in ``held``, as what it asked behind that.
+        self.behind = False
+        self.held: deque[Callable[[], None]] = deque()
 
     # --- asyncio's side -------------------------------------------------------
 
@@ -58,7 +69,7 @@ class Peer(asyncio.Protocol):
         """Let nobody in but the owner."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        transport.set_write_buffer_limits(high=UNREAD)
+        transport.set_write_buffer_limits(high=ENOUGH)
         uid, pid = peer_uid(transport.get_extra_info("socket"))
         if uid is not None and uid != os.geteuid():
             log.warning("refused a connection of uid %s (pid %s)", uid, pid)
@@ -70,6 +81,7 @@ class Peer(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the peer; a worker finishes what it runs and comes back."""
         self.agent.peers.discard(self)
+        self.held.clear()
         self.agent.waits.forget(self)
         if self.worker is not None:
             self.agent.staff.detached(self.worker, self)
@@ -78,20 +90,46 @@ class Peer(asyncio.Protocol):
         """Take each whole frame."""
         try:
             for header, blobs in self._decoder.feed(data):
-                self._frame(header, blobs)
-        except (frames.FrameError, KeyError, TypeError, ValueError) as error:
-            log.warning("a peer broke the protocol: %s: %s", type(error).__name__, error)
-            self.transport.abort()
+                if self.behind and self.worker is None:
+                    self.held.append(partial(self._take, header, blobs))
+                else:
+                    self._frame(header, blobs)
+        except _BROKEN as error:
+            self._refuse(error)
 
-    def pause_writing(self) -> None:
-        """Cut off a peer that does not read."""
-        log.warning("cut off pid %s, which does not read its answers", self.who.pid)
+    def _take(self, header: dict[str, Any], blobs: list[bytes]) -> None:
+        try:
+            self._frame(header, blobs)
+        except _BROKEN as error:
+            self._refuse(error)
+
+    def _refuse(self, error: Exception) -> None:
+        log.warning("a peer broke the protocol: %s: %s", type(error).__name__, error)
         self.transport.abort()
 
+    def pause_writing(self) -> None:
+        """Hear no more requests from a client that does not read: its answers would fill our memory."""
+        self.behind = True
+        if self.worker is None:
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on with a client that has read."""
+        self.behind = False
+        while self.held and not self.behind and not self.transport.is_closing():
+            self.held.popleft()()
+        if not self.behind and not self.transport.is_closing():
+            self.transport.resume_reading()
+
     def write(self, data: bytes) -> None:
-        """Send bytes, unless the peer has gone."""
-        if not self.transport.is_closing():
-            self.transport.write(data)
+        """Send bytes, unless the peer has gone; cut it off if it leaves far too many unread."""
+        transport = self.transport
+        if transport.is_closing():
+            return
+        transport.write(data)
+        if self.behind and transport.get_write_buffer_size() - len(data) > UNREAD:
+            log.warning("cut off pid %s, which does not read its answers", self.who.pid)
+            transport.abort()
 
     # --- frames ---------------------------------------------------------------
 

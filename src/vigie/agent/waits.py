@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from vigie.agent.trees import Trees
 from vigie.errors import NotFound
@@ -17,12 +19,19 @@ __all__ = ["Waits"]
 Answer = Callable[..., None]
 
 
+class Listener(Protocol):
+    """Who waits: while it is ``behind`` with reading, what it is to be told waits in ``held``."""
+
+    behind: bool
+    held: deque[Callable[[], None]]
+
+
 class _Wait:
     """Somebody who waits for jobs."""
 
     __slots__ = ("alarm", "answer", "any", "ids", "open", "peer", "results", "trees")
 
-    def __init__(self, peer: object, ids: list[int], answer: Answer) -> None:
+    def __init__(self, peer: Listener, ids: list[int], answer: Answer) -> None:
         self.peer = peer
         self.ids = ids
         self.answer = answer
@@ -43,7 +52,7 @@ class Waits:
         self._by_job: dict[int, list[_Wait]] = {}
 
     def until_ended(
-        self, peer: object, ids: list[int], any_one: bool, timeout: int | None, results: bool, answer: Answer
+        self, peer: Listener, ids: list[int], any_one: bool, timeout: int | None, results: bool, answer: Answer
     ) -> None:
         """Answer when the jobs have ended (the first of them, if ``any_one``), or after ``timeout`` µs.
 
@@ -68,7 +77,7 @@ class Waits:
             wait.alarm = self.loop.call_later(timeout / 1e6, self._give, wait)
         self._listen(wait)
 
-    def until_gone(self, peer: object, ids: list[int], answer: Answer) -> None:
+    def until_gone(self, peer: Listener, ids: list[int], answer: Answer) -> None:
         """Answer when the jobs have ended and their trees are gone."""
         wait = _Wait(peer, ids, answer)
         wait.trees = True
@@ -112,6 +121,10 @@ class Waits:
 
     def _give(self, wait: _Wait) -> None:
         self._drop(wait)
+        if wait.peer.behind:
+            # It has not read what it was told before: its answer is made when it has.
+            wait.peer.held.append(partial(self._give, wait))
+            return
         blobs: list[bytes] = []
         if wait.trees:
             value: dict[str, Any] = {"jobs": [self._stopped(job) for job in wait.ids]}
@@ -163,7 +176,7 @@ class Waits:
                 if not waits:
                     del self._by_job[job]
 
-    def forget(self, peer: object) -> None:
+    def forget(self, peer: Listener) -> None:
         """The peer has gone."""
         for wait in {w for waits in self._by_job.values() for w in waits if w.peer is peer}:
             self._drop(wait)
