@@ -30,7 +30,8 @@ from conftest import HomeUnderTest, need
 from power_cut import Disk, File, Talk, Tape, perform, read
 from vigie import frames, keeper_journal
 from vigie.config import Home
-from vigie.store.sqlite import Store, join_items
+from vigie.store.rows import join_items
+from vigie.store.sqlite import Store
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,8 @@ import pytest
 from vigie import lifecycle as lc
 from vigie.errors import StoreError
 from vigie.model import TASK_DEFAULTS
-from vigie.store.sqlite import GoodEnd, Stale, Store, join_items, split_items
+from vigie.store.rows import GoodEnd, join_items, split_items
+from vigie.store.sqlite import Stale, Store
 
 CONTEXT = {"cwd": "/tmp", "env": {"A": "1", "B": "\udcff"}, "umask": 0o22, "python": None, "path": ["/x"]}
 OWNER = ("host", "agent-1", "boot-1")

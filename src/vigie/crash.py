@@ -41,8 +41,6 @@ POINTS = {
     "agent-before-limit": "jobs are committed to a worker, whose page does not allow them",
     "agent-after-limit": "the page allows them, and the worker has not got them",
     "agent-after-jobs": "the worker has got them",
-    "agent-before-worker-forget": "outcomes are committed, and the worker keeps them",
-    "agent-after-worker-forget": "the worker was told to forget",
     "agent-before-worker-quit": "a worker is to go and does not know it",
     "agent-after-worker-quit": "it was told",
     # The keeper: its journal, and what it says.

@@ -36,7 +36,7 @@ class Hands(Protocol):
         """Give a worker its next jobs: (seq, job, attempt), rising."""
 
     def acknowledge(self, worker: int, seq: int) -> None:
-        """Tell a worker that outcomes up to seq are committed."""
+        """Tell a worker, now or with its next jobs, that outcomes up to seq are committed."""
 
     def quit_worker(self, worker: int) -> None:
         """Let a worker end when it has nothing to do."""

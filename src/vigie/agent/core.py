@@ -17,7 +17,8 @@ from vigie import lifecycle as lc
 from vigie.agent.marks import Marks
 from vigie.model import public_state
 from vigie.ports import Clock, Hands
-from vigie.store.sqlite import GoodEnd, JobRow, Store
+from vigie.store.rows import GoodEnd, JobRow
+from vigie.store.sqlite import Store
 
 __all__ = ["ENDS", "Core", "Who", "spans"]
 

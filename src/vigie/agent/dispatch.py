@@ -22,7 +22,7 @@ from typing import Any
 from vigie import lifecycle as lc
 from vigie.agent.core import Core
 from vigie.model import default_slots
-from vigie.store.sqlite import ReadyRow, digest, state_name
+from vigie.store.rows import ReadyRow, digest, state_name
 
 __all__ = ["Dispatch", "Worker"]
 

@@ -12,7 +12,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from vigie import __version__, crash, frames
@@ -62,6 +62,7 @@ class KeeperLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._decoder = frames.Decoder()
         self._closing = False
+        self._gathered: list[bytes] | None = None
         self._met = -BRIEF
         self._task: asyncio.Task[None] | None = None
 
@@ -140,9 +141,24 @@ class KeeperLink(asyncio.Protocol):
         """Say something; lost if the keeper is away (its replay tells what to repeat)."""
         if crash.ARMED:
             crash.point(f"agent-before-{header['op']}")
-        self._write(header)
-        if crash.ARMED:
+            self._write(header)
             crash.point(f"agent-after-{header['op']}")
+        elif self._gathered is None:
+            self._write(header)
+        elif self._transport is not None:
+            self._gathered.append(frames.encode(header))
+
+    @contextlib.contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Send what is said in this block at its end, at once: each write wakes the keeper up."""
+        talk = self.talks
+        self._gathered = []
+        try:
+            yield
+        finally:
+            said, self._gathered = self._gathered, None
+            if said and self._transport is not None and talk == self.talks:
+                self._transport.write(b"".join(said))
 
     @property
     def connected(self) -> bool:

@@ -116,6 +116,7 @@ class Agent:
         core.take_back = self.staff.take_back
         self.outcomes.began = self.timers.began
         self.dispatch.wake_at = self.timers.wake_at
+        self.writer.gathering = self.keeper.gathering
         self.writer.unsafe = self.give_up
 
     def _write_table(self) -> dict[str, Callable[[dict[str, Any], list[bytes], Who], Any]]:

@@ -17,7 +17,7 @@ from vigie import lifecycle as lc
 from vigie.agent.core import Core
 from vigie.agent.dispatch import Dispatch, Worker
 from vigie.agent.oom import OomWatch
-from vigie.store.sqlite import GoodEnd, JobRow
+from vigie.store.rows import GoodEnd, JobRow
 
 __all__ = ["Outcomes", "WorkerEnd"]
 

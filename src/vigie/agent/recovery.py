@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vigie import procs
 from vigie.agent.dispatch import Worker
 from vigie.procs import Identity
-from vigie.store.sqlite import OpenAttempt
+from vigie.store.rows import OpenAttempt
 
 if TYPE_CHECKING:
     from vigie.agent.main import Agent

@@ -15,7 +15,8 @@ from typing import Any
 from vigie import crash, frames, workfiles
 from vigie.agent.outcomes import WorkerEnd
 from vigie.config import Home
-from vigie.store.sqlite import Store, json_list, split_items
+from vigie.store.rows import json_list, split_items
+from vigie.store.sqlite import Store
 
 __all__ = ["WorkerLink"]
 
@@ -43,6 +44,8 @@ class WorkerLink:
         self._told: set[tuple[str, int]] = set()
         #: Taken back before they were sent.
         self._void: set[int] = set()
+        #: The highest outcome that the worker may forget and was not told of.
+        self._forget = 0
         #: Its page is no page any more: nobody knows what it began.
         self.damaged = False
         self.page: workfiles.Page | None = self._open_page(os.path.join(self.directory, "page"))
@@ -97,6 +100,10 @@ class WorkerLink:
         crash.point("agent-before-limit")
         self.page.limit = headers[-1]["seq"]
         crash.point("agent-after-limit")
+        if self._forget:
+            # Not on its own: it would wake an idle worker up.
+            out.append(frames.encode({"op": "forget", "seq": self._forget}))
+            self._forget = 0
         out.append(frames.encode({"op": "jobs", "jobs": headers}, args + extra))
         self.peer.write(b"".join(out))
         crash.point("agent-after-jobs")
@@ -125,6 +132,10 @@ class WorkerLink:
             function, code = self.store.row("task_code", (task,))
             told = {"op": "task", "task": task, "function": function, "pickled": code is not None}
             out.append(frames.encode(told, [] if code is None else [code]))
+
+    def acknowledge(self, seq: int) -> None:
+        """Tell the worker, with its next jobs, that outcomes up to ``seq`` are committed."""
+        self._forget = max(self._forget, seq)
 
     def say(self, header: dict[str, Any]) -> None:
         """Send a frame, if it is connected."""

@@ -23,7 +23,7 @@ from vigie.agent.watch import Watch
 from vigie.agent.worker_link import WorkerLink
 from vigie.config import Home
 from vigie.procs import Identity
-from vigie.store.sqlite import split_items
+from vigie.store.rows import split_items
 
 __all__ = ["World"]
 
@@ -166,10 +166,10 @@ class World:
             self.on_sent(jobs)
 
     def acknowledge(self, worker: int, seq: int) -> None:
-        """Tell a worker that outcomes up to seq are committed."""
+        """Tell a worker, with its next jobs, that outcomes up to seq are committed."""
         link = self.links.get(worker)
         if link is not None:
-            link.say({"op": "forget", "seq": seq})
+            link.acknowledge(seq)
 
     def quit_worker(self, worker: int) -> None:
         """Let a worker end when it has nothing to do."""

@@ -17,6 +17,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,8 @@ class Writer:
         self.broken: str | None = None
         #: Set by the timers: called before each transaction.
         self.look: Callable[[], None] = lambda: None
+        #: Set by main: what a round says to the keeper goes out together.
+        self.gathering: Callable[[], AbstractContextManager[None]] = nullcontext
         #: Set by main: the disk did not take what it was given, and nobody knows what it holds now.
         self.unsafe: Callable[[Exception], None] = lambda error: None
 
@@ -123,8 +126,9 @@ class Writer:
             log.warning("the store accepts writes again")
             self.broken = None
         effects, core.effects = core.effects, []
-        for effect, args in effects:
-            self._carry_out(effect, args)
+        with self.gathering():
+            for effect, args in effects:
+                self._carry_out(effect, args)
         for item, value, refused in answers:
             if item.answer is not None:
                 self._carry_out(item.answer, (value, refused))
