@@ -47,6 +47,7 @@ ci: $(STAMP) ## all of lint, types, layers and test
 	@$(MAKE) -k lint types layers test
 
 bench: $(STAMP) ## us and the peers side by side; writes benchmarks/RESULTS.md
+	@sh tools/setup-system benchmarks/system-packages
 	@$(BIN)/python benchmarks/run.py
 
 mutants: $(STAMP) system ## break each promise on purpose, and see a test fail

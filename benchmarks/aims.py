@@ -1,0 +1,58 @@
+"""What each bench is to reach.
+
+A bench's name stands here, in its result, and in ``limits.py``. What is not named here
+is measured for information.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A bound on the ratio to the peer, on our own figure, or on the difference."""
+
+    limit: float
+    of: str = "ratio"
+    at_least: bool = False
+
+    def met(self, value: float) -> bool:
+        """Tell whether a value is within the bound."""
+        return value >= self.limit if self.at_least else value <= self.limit
+
+    def text(self, unit: str) -> str:
+        """Say it.
+
+        >>> Aim(5, at_least=True).text("jobs/s"), Aim(36, of="figure").text("MB")
+        ('≥ 5 x', '≤ 36 MB')
+        """
+        sign = "≥" if self.at_least else "≤"
+        amount = f"{self.limit:,g}"
+        if self.of == "ratio":
+            return f"{sign} {amount} x"
+        return f"{sign} {'+' if self.of == 'difference' else ''}{amount} {unit}"
+
+
+AIMS = {
+    "functions-huey": Aim(5, at_least=True),
+    "functions-celery": Aim(50, at_least=True),
+    "function-one": Aim(1),
+    "submits-one": Aim(1_500, of="figure", at_least=True),
+    "submits-eight": Aim(6_000, of="figure", at_least=True),
+    "start": Aim(3),
+    "commands": Aim(2.5),
+    "output": Aim(1.05),
+    "output-memory": Aim(20, of="figure"),
+    "rest-memory": Aim(36, of="figure"),
+    "rest-anonymous": Aim(20, of="figure"),
+    "rest-cpu": Aim(0.3, of="figure"),
+    "rest-keeper": Aim(14, of="figure"),
+    "million-jobs": Aim(150, of="figure"),
+    "million-submits": Aim(0.8, at_least=True),
+    "million-start": Aim(2, of="figure"),
+    "import": Aim(40, of="difference"),
+    "item-command": Aim(0.01),
+    "item-function": Aim(0.01),
+    "item-batch": Aim(0.01),
+}
