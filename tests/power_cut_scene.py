@@ -54,14 +54,14 @@ def first_life(many: int) -> None:
 
 _CARELESS = """
 import sys
-from vigie.agent import main
+from vigie.agent import __main__ as start
 from vigie.store.sqlite import Store
 prepare = Store._prepare
 def careless(self):
     prepare(self)
     self.db.pragma("synchronous", {level!r})
 Store._prepare = careless
-sys.exit(main.main(sys.argv[1:]))
+sys.exit(start.main())
 """
 
 

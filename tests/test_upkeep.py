@@ -16,8 +16,9 @@ import vigie
 from conftest import HomeUnderTest, until
 from vigie import pidfd
 from vigie.agent import upkeep
+from vigie.agent.claim import make_secret
 from vigie.agent.clock import SystemClock
-from vigie.agent.main import Agent, make_secret
+from vigie.agent.main import Agent
 
 pytestmark = pytest.mark.slow
 DAY = 86_400_000_000

@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from vigie.agent.main import main
+from vigie.agent.claim import make_secret, take_lock
+from vigie.config import Home
+from vigie.errors import StoreError, VigieError
+
+
+def main() -> int:
+    """Take the home named on the command line, and be its agent."""
+    os.umask(0o077)
+    home = Home(sys.argv[1] if len(sys.argv) > 1 else None)
+    try:
+        home.create()
+        lock = take_lock(home)
+        make_secret(home)
+        home.sync()
+    except VigieError as error:
+        print(f"vigie agent: {error.message}", file=sys.stderr)
+        return error.code
+    except OSError as error:
+        print(f"vigie agent: cannot use {home.root}: {error.strerror}", file=sys.stderr)
+        return StoreError.code
+    # Only now: whoever found the lock taken has not paid for this.
+    from vigie.agent.main import main as serve
+
+    try:
+        return serve(home)
+    finally:
+        os.close(lock)
+
 
 if __name__ == "__main__":
     sys.exit(main())

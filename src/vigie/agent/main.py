@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import resource
@@ -50,13 +49,9 @@ from vigie.sockets import bind_unix
 from vigie.store.sqlite import SCHEMA, Store
 from vigie.store.wal import settle_log
 
-__all__ = ["Agent", "AlreadyRunning", "main"]
+__all__ = ["Agent", "main"]
 
 log = logging.getLogger("vigie.agent")
-
-
-class AlreadyRunning(VigieError):
-    """Another agent serves this home."""
 
 
 class Agent:
@@ -437,40 +432,6 @@ def _log_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
         log.error("in the loop: %s", context.get("message"), exc_info=error)
 
 
-def take_lock(home: Home) -> int:
-    """Take ``agent.lock`` for this process.
-
-    Raises
-    ------
-    AlreadyRunning
-        When another agent has it; the message names its pid.
-    """
-    fd = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.pread(fd, 32, 0).decode().strip() or "unknown"
-        os.close(fd)
-        raise AlreadyRunning(f"an agent serves {home.root} already: pid {pid}", "vigie agent status") from None
-    with contextlib.suppress(OSError):  # a full disk; who looks for the holder asks the kernel
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd
-
-
-def make_secret(home: Home) -> None:
-    """Make the key that signs pickles, if there is none yet."""
-    if os.path.exists(home.secret):
-        return
-    fd = os.open(home.secret + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, os.urandom(32))
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.rename(home.secret + ".part", home.secret)
-
-
 def _anew(home: Home, agent: Agent) -> None:
     """Be the agent that follows; what runs stays ours.
 
@@ -485,28 +446,14 @@ def _anew(home: Home, agent: Agent) -> None:
     os.execv(sys.executable, sys.orig_argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the agent of the home named on the command line (``python -m vigie.agent HOME``)."""
-    args = sys.argv[1:] if argv is None else argv
-    os.umask(0o077)
-    home = Home(args[0] if args else None)
+def main(home: Home) -> int:
+    """Be the agent of a home whose lock this process holds; give the exit code."""
     logging.basicConfig(
         level=logging.DEBUG if os.environ.get("VIGIE_DEBUG") else logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stderr,
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    try:
-        home.create()
-        lock = take_lock(home)
-        make_secret(home)
-        home.sync()
-    except VigieError as error:
-        print(f"vigie agent: {error.message}", file=sys.stderr)
-        return error.code
-    except OSError as error:
-        print(f"vigie agent: cannot use {home.root}: {error.strerror}", file=sys.stderr)
-        return StoreError.code
     os.chdir("/")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
@@ -523,5 +470,4 @@ def main(argv: list[str] | None = None) -> int:
         return error.code
     finally:
         loop.close()
-        os.close(lock)
     return 0
