@@ -241,6 +241,19 @@ def test_output_is_unbuffered_unless_the_caller_said_otherwise(here: Path) -> No
     assert environment(caller={"PYTHONUNBUFFERED": ""})["PYTHONUNBUFFERED"] == ""
 
 
+def test_the_environment_is_that_of_the_moment(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is copied once and kept until it changes."""
+    for word in ("one", "two", "\udcff"):
+        monkeypatch.setenv("WORD", word)
+        first = environment()
+        assert first["WORD"] == word
+        first["WORD"] = "changed by who was given it"
+        assert environment()["WORD"] == word
+    monkeypatch.delenv("WORD")
+    assert "WORD" not in environment()
+    assert environment() == {"PYTHONUNBUFFERED": "1", **os.environ}
+
+
 def test_no_environment_means_none(here: Path) -> None:
     assert environment(none=True, caller={"A": "1"}) == {}
     assert environment(none=True, given=["A", "B=2"], caller={"A": "1"}) == {"A": "1", "B": "2"}

@@ -15,6 +15,7 @@ from vigie.errors import UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
 __all__ = [
     "choose_python",
@@ -104,7 +105,7 @@ def environment(
     {'A': '1', 'B': '2'}
     """
     source = os.environ if caller is None else caller
-    env = {} if none else dict(source)
+    env = {} if none else _copied() if caller is None else dict(source)
     # What marks the job that we may run in does not mark the one to come.
     for mark in ("VIGIE_ATTEMPT", "VIGIE_JOB"):
         env.pop(mark, None)
@@ -125,6 +126,22 @@ def environment(
             raise UsageError(f"--env: {key!r} cannot be the name of a variable", "write it as NAME=VALUE")
         env[key] = value
     return env
+
+
+#: The environment as it was when it was last copied, in bytes and as text.
+_last: tuple[dict[bytes, bytes], dict[str, str]] | None = None
+
+
+def _copied() -> dict[str, str]:
+    """Copy this process's environment; decoding it each time would be half of a submit's preparation."""
+    global _last
+    # The mapping inside os.environ compares in C; absent in no CPython so far.
+    live: Any = getattr(os.environ, "_data", os.environb)
+    last = _last
+    if last is None or last[0] != live:
+        raw = dict(live)
+        last = _last = (raw, {os.fsdecode(key): os.fsdecode(value) for key, value in raw.items()})
+    return dict(last[1])
 
 
 def _pair(item: str, source: Mapping[str, str]) -> tuple[str, str]:
