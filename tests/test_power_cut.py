@@ -30,6 +30,8 @@ from conftest import HomeUnderTest, need
 from power_cut import Disk, File, Talk, Tape, perform, read
 from vigie import frames, keeper_journal
 from vigie.config import Home
+from vigie.errors import StoreError
+from vigie.store.examine import examine
 from vigie.store.rows import join_items
 from vigie.store.sqlite import Store
 
@@ -86,7 +88,7 @@ class Judge:
             if not facts and not os.path.exists(self.scratch.db):
                 return []
             found = self._databases(facts)
-        except (apsw.Error, UnicodeDecodeError) as error:
+        except (apsw.Error, UnicodeDecodeError, StoreError) as error:
             return [f"corrupt: {type(error).__name__}: {error}"]
         return found + self._files(disk, files, facts)
 
@@ -102,6 +104,7 @@ class Judge:
         if os.path.exists(self.scratch.samples):
             self._whole(apsw.Connection(self.scratch.samples)).close()
         # As the next agent opens it, which must not take it for damaged, and makes it if it is not there.
+        examine(self.scratch)
         store = Store(self.scratch.db)
         try:
             return list(_differences(self._whole(store.db), facts))

@@ -46,6 +46,7 @@ from vigie.errors import StoreError, VigieError
 from vigie.model import cores, public_state
 from vigie.procs import Identity
 from vigie.sockets import bind_unix
+from vigie.store.examine import examine, seal, unseal
 from vigie.store.sqlite import SCHEMA, Store
 from vigie.store.wal import settle_log
 
@@ -225,6 +226,7 @@ class Agent:
             self.sampler.close()
             self.store.checkpoint()
             self.store.close()
+            seal(self.home.db)
         except apsw.Error as error:
             log.warning("the store was not closed in order, which costs nothing but its log: %s", error)
         if _inode(self.home.socket) == self._socket_inode:
@@ -461,6 +463,8 @@ def main(home: Home) -> int:
     loop = asyncio.new_event_loop()
     try:
         settle_log(home.db)
+        examine(home)
+        unseal(home.db)
         agent = Agent(home, loop)
         loop.run_until_complete(agent.run())
         if agent.unsafe is not None:

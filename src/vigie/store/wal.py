@@ -1,14 +1,24 @@
-"""The write-ahead log as a file, looked at before SQLite opens it."""
+"""The write-ahead log as a file, looked at before SQLite opens it.
+
+Format: https://sqlite.org/fileformat2.html#the_write_ahead_log
+"""
 
 from __future__ import annotations
 
 import os
+import struct
 
 from vigie.errors import StoreError
 
-__all__ = ["settle_log"]
+__all__ = ["commits_from", "promised", "settle_log"]
 
 _CHUNK = 1 << 20
+#: Magic, format, page size, checkpoint number, two salts, two checksums; all big-endian.
+_HEADER = struct.Struct(">8I")
+#: Page, size of the database after a commit (else 0), two salts, two checksums.
+_FRAME = struct.Struct(">6I")
+#: Of the index, in the machine's order: version, changes, whether it is made, the frames, the salts as in the log.
+_INDEX = struct.Struct("=IIIBBHII8s8s8s")
 
 
 def settle_log(path: str) -> None:
@@ -46,3 +56,79 @@ def settle_log(path: str) -> None:
         raise StoreError(f"the disk fails to keep {path}-wal: {error.strerror}", "vigie doctor explains") from None
     finally:
         os.close(log)
+
+
+def commits_from(path: str, first: int) -> int:
+    """Count the transactions in the log of a store that end at or behind a frame.
+
+    SQLite reads the log up to the first frame whose checksum is wrong, and drops the
+    rest without a word. Each commit is on disk before the next one is written, so
+    that a power cut tears one transaction at most: if two lie behind that frame, the
+    log was damaged afterwards, and what was acknowledged is gone.
+
+    Parameters
+    ----------
+    path:
+        The store.
+    first:
+        How many frames SQLite took.
+    """
+    try:
+        log = open(path + "-wal", "rb")  # noqa: SIM115 - closed below
+    except FileNotFoundError:
+        return 0
+    with log:
+        head = log.read(_HEADER.size)
+        if len(head) < _HEADER.size:
+            return 0
+        _, _, page, _, one, two, *_ = _HEADER.unpack(head)
+        if first == 0:
+            # Of a damaged header nothing can be believed; all frames of one log have the same salts.
+            start = log.read(_FRAME.size)
+            if len(start) < _FRAME.size:
+                return 0
+            _, _, one, two, *_ = _FRAME.unpack(start) if not _sound(head) else (0, 0, one, two)
+        if not 512 <= page <= 65536 or page & (page - 1):
+            page = 4096
+        count = 0
+        at = _HEADER.size + first * (_FRAME.size + page)
+        while True:
+            log.seek(at)
+            frame = log.read(_FRAME.size)
+            if len(frame) < _FRAME.size:
+                return count
+            _, size, salt_one, salt_two, *_ = _FRAME.unpack(frame)
+            count += bool(size) and (salt_one, salt_two) == (one, two)
+            at += _FRAME.size + page
+
+
+def promised(path: str) -> int:
+    """Give how many frames the log of a store had by its index, 0 if nothing can be said.
+
+    The index is written when a commit is on disk; it outlives the agent, though not the
+    next who opens the store. So this comes before.
+    """
+    try:
+        with open(path + "-shm", "rb") as file:
+            first, second = file.read(_INDEX.size), file.read(_INDEX.size)
+        with open(path + "-wal", "rb") as file:
+            head = file.read(_HEADER.size + _FRAME.size)
+    except OSError:
+        return 0
+    if len(second) < _INDEX.size or first != second:
+        return 0
+    version, _, _, ready, _, _, frames, _, _, salts, _ = _INDEX.unpack(first)
+    # Of a damaged header the salts may be what is damaged; each frame has them too.
+    of_this_log = salts in (head[16:24], head[_HEADER.size + 8 : _HEADER.size + 16])
+    return int(frames) if version == 3_007_000 and ready and of_this_log else 0
+
+
+def _sound(head: bytes) -> bool:
+    """Tell whether the header of a log has the checksum that it should."""
+    order = ">" if head[3] & 1 else "<"
+    one = two = 0
+    words = struct.unpack(f"{order}6I", head[:24])
+    for at in range(0, 6, 2):
+        one = (one + words[at] + two) & 0xFFFFFFFF
+        two = (two + words[at + 1] + one) & 0xFFFFFFFF
+    return (one, two) == struct.unpack(">2I", head[24:32])
