@@ -233,8 +233,10 @@ class Core:
             self.step(row, lc.Unblocked(self.ahead(row.due)))
 
     def dependencies_met(self, job: int) -> bool:
-        """Tell whether nothing that a job needs is still open."""
-        return all(state in _FINISHED for _, _, state in self.store.run("needs_of", (job,)))
+        """Tell whether everything that a job needs has come, as it needs it."""
+        return all(
+            state in (_FINISHED if mode == "any" else _COME) for _, mode, state in self.store.run("needs_of", (job,))
+        )
 
     def ahead(self, due: int | None) -> int | None:
         """Give an instant if it is still to come."""
@@ -261,7 +263,9 @@ class Core:
         """BEGIN is done by the dispatcher, which knows the worker."""
 
 
+#: What was removed had ended.
 _FINISHED = ("completed", "failed", "stopped", "lost", None)
+_COME = ("completed", None)
 #: How a job that ended badly is spoken of.
 ENDS = {"failed": "failed", "stopped": "was stopped", "lost": "was lost"}
 _EFFECTS: dict[lc.Effect, Callable[[Core, JobRow, lc.State], None]] = {
