@@ -230,7 +230,9 @@ class Dispatch:
                 self._spend(settings)
                 at += 1
                 continue
-            worker, room = self._worker_for(row, queue, free)
+            # Those that pass the slots may have taken too many: nobody else rides with them.
+            ride = bool(row.now) or self.used(queue) <= settings.slots
+            worker, room = self._worker_for(row, queue, free, ride)
             if worker is None:
                 break
             many = 1 if settings.rate else room
@@ -310,12 +312,12 @@ class Dispatch:
 
     # --- workers --------------------------------------------------------------
 
-    def _worker_for(self, row: ReadyRow, queue: str, free: bool) -> tuple[Worker | None, int]:
-        """Give the worker that takes a row, and how many jobs it has room for."""
+    def _worker_for(self, row: ReadyRow, queue: str, free: bool, ride: bool) -> tuple[Worker | None, int]:
+        """Give the worker that takes a row (a busy one only to ``ride``), and how many jobs it has room for."""
         kind = self._digest(row.context)
         fresh = bool(row.fresh)
         most = 1 if fresh or row.keyed else self.batch_size(row.task)
-        if most > 1:
+        if most > 1 and ride:
             for worker in self.workers.values():
                 held = len(worker.holding)
                 if (
