@@ -111,8 +111,8 @@ class Staff:
             end = link.autopsy(said)
         known = self.agent.dispatch.workers.get(worker)
         if known is not None and known.outlived:
-            # Its page may be older than its deeds: whatever it held may have begun.
-            end = replace(end, started=sys.maxsize)
+            # Its page may be older than its deeds: any of what it held may have begun, and this be its end.
+            end = replace(end, started=sys.maxsize, exit_code=None, signal=None)
         self.agent.writer.post(self._gone, worker, end)
 
     def _end_orphans(self, worker: int, link: WorkerLink) -> None:
@@ -183,6 +183,8 @@ class Staff:
         if place is None:
             return False
         worker, seq = place
+        if worker.outlived:
+            return False  # its page may be older than its deeds
         link = agent.world.link(worker.id)
         if link.ended() >= seq:
             return True
