@@ -313,8 +313,9 @@ class Outcomes:
         self, row: JobRow, reason: str | None, left: dict[str, Any], *, exit_code: int | None = None,
         signal: int | None = None, message: str | None = None,
     ) -> None:  # fmt: skip
+        told = reason if reason == "spawn" else row.ending or reason
         bind = (
-            "ended", left.get("started"), left["finished"], exit_code, signal, reason, message,
+            "ended", left.get("started"), left["finished"], exit_code, signal, told, message,
             left.get("cpu"), left.get("peak_rss"), row.id, row.attempt,
         )  # fmt: skip
         self.core.store.run("end_attempt", bind)
@@ -330,7 +331,7 @@ class Outcomes:
         self._take(row, event, left)
 
     def _vanish(self, row: JobRow, left: dict[str, Any], why: str) -> None:
-        bind = ("lost", None, left["finished"], None, None, None, why, None, None, row.id, row.attempt)
+        bind = ("lost", None, left["finished"], None, None, row.ending, why, None, None, row.id, row.attempt)
         self.core.store.run("end_attempt", bind)
         self._take(row, lc.Vanished(self.core.clock.wall(), why), left)
 

@@ -65,6 +65,7 @@ class Recovery:
         for worker in list(agent.dispatch.workers):
             self._worker(worker)
         self.named.clear()
+        self._end_leftovers()
         agent.writer.post(self._open, agent.keeper.talks)
 
     def _open(self, talk: int) -> None:
@@ -123,6 +124,26 @@ class Recovery:
             agent.follow_orphan(mark, identity, lambda said: agent.staff.gone(worker, said))
         else:
             agent.staff.gone(worker, agent.watch.learn(mark) or {})
+
+    def _end_leftovers(self) -> None:
+        """Go on ending what is left of attempts that were told to end, where the last agent died in the middle of it.
+
+        Those that are open still are ended by :meth:`rearm`.
+        """
+        agent = self.agent
+        oldest: dict[str, Identity] = {}
+        for process in sorted(procs.scan(), key=lambda process: (process.start_ticks, process.pid)):
+            if not process.zombie and process.mark is not None:
+                oldest.setdefault(process.mark, process.identity)
+        for mark, root in oldest.items():
+            job, attempt = agent.core.marks.parse(mark) or (0, None)
+            told = None if attempt is None else agent.store.one("told_to_end", (job, attempt))
+            if told is not None and attempt is not None:
+                pid, ticks, grace = told
+                main = Identity(pid, ticks) if pid and ticks else root
+                agent.trees.terminate((job, attempt), main, (mark,), grace)
+        agent.trees.blind = False
+        agent.waits.look_again()
 
     def wake_workers(self) -> None:
         """Let every worker go on that is not at a suspended job.

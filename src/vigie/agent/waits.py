@@ -104,6 +104,11 @@ class Waits:
     def _satisfied(self, wait: _Wait) -> bool:
         return not wait.open or (wait.any and len(wait.open) < len(wait.ids))
 
+    def look_again(self) -> None:
+        """Hear of every job for which somebody waits."""
+        for job in list(self._by_job):
+            self.hear(job)
+
     def hear(self, job: int, *, ended: bool = False) -> None:
         """A job ended (surely, if ``ended``), or its tree did."""
         waits = self._by_job.get(job)

@@ -178,6 +178,11 @@ ORDER BY a.worker, a.seq, a.job;
 SELECT state, worker, seq, pid, start_ticks, started, started_mono, suspended, frozen_mono, o.boot
 FROM attempts JOIN owners o ON o.id = owner WHERE job = ? AND n = ?;
 
+-- name: told_to_end
+-- The main process of an attempt that is over because it was told to end.
+SELECT a.pid, a.start_ticks, t.grace FROM attempts a JOIN jobs j ON j.id = a.job JOIN tasks t ON t.id = j.task
+WHERE a.job = ? AND a.n = ? AND a.state NOT IN ('assigned', 'running') AND a.reason IN ('stop', 'timeout');
+
 -- name: spawn_facts
 -- What the keeper needs to run a command.
 SELECT t.argv, c.cwd, c.env, c.umask, j.stdin, t.timeout, t.max_output, t.grace
