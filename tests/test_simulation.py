@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from simulation.deeds import Script
+from simulation.kernel import SECOND
 from simulation.machine import Machine
 from simulation.processes import installed
 from simulation.world import World
@@ -62,6 +65,78 @@ def test_workers_that_were_never_spawned_are_not_born_dead(world: World) -> None
     world.clients.start("function", [{} for _ in range(7)], options={"now": True})
     world.calm(16)
     assert not list(world.kernel.living("worker"))
-    for kind in ("agent", "keeper"):
-        for proc in world.kernel.living(kind):
-            world.kill(proc, 0)
+    world.kill(world.only("agent"), 0)
+    world.kill(world.only("keeper"), 0)
+
+
+def test_a_worker_frozen_for_a_job_that_was_stopped_goes_on(world: World) -> None:
+    world.clients.start("function", [{}])
+    world.until(lambda: list(world.kernel.living("worker")))
+    world.clients.say("suspend", [1])
+    world.until(lambda: world.only("worker").state == "T")
+    world.clients.say("stop", [1], grace=0)
+    world.until(lambda: world.state(1) == "stopped")
+    world.clients.start("function", [{}])
+
+
+def test_what_is_left_of_a_lost_job_does_not_stay_frozen(world: World) -> None:
+    world.clients.start("command", [{"d": SECOND, "children": [(False, False)]}])
+    world.until(lambda: world.runs(1))
+    world.clients.say("suspend", [1])
+    world.until(lambda: world.only("child").state == "T")
+    world.kill(world.only("keeper"), 0)
+    world.kill(world.only("agent"), 0)
+    world.kill(world.only("command"), 0)
+
+
+def test_nobody_rides_with_those_that_pass_the_slots(world: World) -> None:
+    world.warm = True
+    world.clients.set_slots(1)
+    world.calm()
+    world.clients.start("command", [{"d": SECOND}])
+    world.until(lambda: world.runs(1))
+    world.clients.start("function", [{"d": 100_000} for _ in range(3)], {"function": "m:tiny"}, {"now": True})
+    world.until(lambda: world.runs(2))
+    world.clients.start("function", [{"d": 100_000}], {"function": "m:tiny"})
+
+
+def test_a_job_whose_argument_never_came_does_not_run(world: World) -> None:
+    """Job 2 fails with job 1, and job 3 waited for any end of job 2, but for the result of job 1 too."""
+    world.clients.start("function", [{"how": "raise", "d": SECOND}])
+    world.calm()
+    world.clients.start("function", [{}], results=[1])
+    world.calm()
+    world.clients.start("function", [{}], options={"after_any": [2]}, results=[1])
+    world.calm()
+    world.pass_time(2 * SECOND)
+    assert world.state(3) == "failed"
+
+
+def test_after_a_power_cut_the_page_of_a_worker_is_no_proof(world: World) -> None:
+    """Its bytes never reached the disk, so that to a stop it seemed that nothing had begun."""
+    world.clients.start("function", [{"d": SECOND}, {"d": SECOND}])
+    world.until(lambda: world.runs(1) and world.runs(2))
+    world.power_cut(Script(b"\1" * 64))
+    world.clients.say("stop", [1])
+    world.calm()
+    assert (world.state(1), world.state(2)) == ("stopped", "lost")
+
+
+def test_after_a_power_cut_the_end_of_a_worker_is_nobody_s(world: World) -> None:
+    """The keeper had noted that it ended in order, which is not how the jobs ended that it held."""
+    world.warm = True
+    world.clients.start("function", [{"litters": True}, {}, {}], {"function": "m:tiny"})
+    world.until(lambda: world.runs(1))
+    world.kernel.advance(1000)
+    world.until(lambda: b"ended" in Path(world.home.keeper_journal).read_bytes())
+    world.power_cut(Script(b""))
+
+
+def test_a_stop_that_an_agent_did_not_survive_is_finished_by_the_next(world: World) -> None:
+    """A child ignored the SIGTERM; the repeat of the request must not be answered while it lives."""
+    world.clients.start("command", [{"d": 60 * SECOND, "children": [(True, False)]}], {"grace": 3 * SECOND})
+    world.until(lambda: world.runs(1))
+    world.clients.say("stop", [1])
+    world.until(lambda: world.state(1) == "stopped")
+    assert list(world.kernel.living("child"))
+    world.kill(world.only("agent"), 0)

@@ -169,8 +169,8 @@ class Checks:
                 raise Broken(f"job {job} begins beside {others} with the key {key}, of which {most} may run")
         if not plan.options.get("now"):
             busy = {d.proc.pid for d in deeds if not self._passes(d.job)}
-            if len(busy) >= clients.most_slots[plan.queue] + (1 if plan.kind == "function" else 0):
-                raise Broken(f"job {job} begins beside {busy} in {clients.most_slots[plan.queue]} slots")
+            if len(busy) >= clients.most_slots + (1 if plan.kind == "function" else 0):
+                raise Broken(f"job {job} begins beside {busy} in {clients.most_slots} slots")
         for needed in plan.needs:
             if needed not in clients.asked["retry"] and any(d.job == needed for d in deeds):
                 raise Broken(f"job {job} begins while {needed}, which it needs, runs")
@@ -202,12 +202,19 @@ class Checks:
         for deed in world.deeds.values():
             if deed.job == job and deed.living:
                 raise Broken(f"stop of job {job} was answered, and it runs: {deed}")
-        if said["state"] == "stopped":
-            left = [
-                p for p in world.kernel.living("command", "child") if p.mark and world.marks.parse(p.mark)[0] == job
-            ]  # type: ignore[index]
+        if said["state"] == "stopped" and self._ran_when_stopped(job):
+            living = world.kernel.living("command", "child")
+            left = [proc for proc in living if proc.mark and (world.marks.parse(proc.mark) or (0,))[0] == job]
             if left:
                 raise Broken(f"stop of job {job} was answered, and of its tree there live {left}")
+
+    def _ran_when_stopped(self, job: int) -> bool:
+        agent = self.world.agent
+        if agent is None or agent.agent is None:
+            return False
+        query = "SELECT before FROM events WHERE job = ? AND verb = 'stop' ORDER BY id DESC LIMIT 1"
+        row = self.db.execute(query, (job,)).fetchone()
+        return row is not None and row[0] in ("running", "suspended")
 
     def after_cut(self) -> None:
         """Check the store as the next agent finds it after a power cut."""

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 CONTEXT = {"cwd": "/", "env": {"A": "1"}, "umask": 0o022, "python": None, "path": []}
 #: Most jobs at once that hold a key.
 KEYS = {"one": 1, "two": 2}
-FINISHED = ("completed", "failed", "stopped", "lost")
+#: What is asked, the usual more often.
+ASKED = (*["stop"] * 4, *["suspend"] * 3, "resume", *["retry"] * 2, "remove", "slots", "pause", "unpause")
 
 
 class Request:
@@ -44,10 +45,7 @@ class Clients:
         self.removed: set[int] = set()
         #: Jobs of which a client asked something, whether or not it was answered.
         self.asked: dict[str, set[int]] = {"stop": set(), "retry": set(), "suspend": set(), "remove": set()}
-        self.slots = {"default": 2, "side": 1}
-        self.most_slots = dict(self.slots)
-        self.forced: set[int] = set()
-        self.paused: set[str] = set()
+        self.most_slots = 2
         self._rids = 0
 
     # --- sending ------------------------------------------------------------------
@@ -119,7 +117,7 @@ class Clients:
             specs = [function_spec(script, tiny) for _ in range(count)]
         if options.get("key") is not None:
             specs = specs[:1]
-        if kind == "function" and script.chance(5):
+        if kind == "function" and len(specs) == 1 and script.chance(3):
             results = [job for job in self._known(script, 1) if self.jobs[job].kind == "function"]
         patient = not script.chance(6)
         self.start(kind, specs, task, options, results).patient = patient
@@ -166,14 +164,11 @@ class Clients:
             task["on_lost"] = "rerun"
         if kind == "function" and script.chance(8):
             task["fresh"] = True
-        if script.chance(3):
-            task["grace"] = (0, 1)[script.take(2)] * SECOND
+        task["grace"] = (1, 0, 3)[script.take(3)] * SECOND
         return task
 
     def _options(self, script: Script) -> dict[str, Any]:
         options: dict[str, Any] = {}
-        if script.chance(4) and "side" in self.most_slots:
-            options["queue"] = "default"
         if script.chance(5):
             options["priority"] = script.take(3)
         if script.chance(10):
@@ -189,8 +184,23 @@ class Clients:
         return options
 
     def _known(self, script: Script, most: int) -> list[int]:
-        jobs = sorted(set(self.jobs) - self.asked["remove"])
+        return self._some(script, most, sorted(set(self.jobs) - self.asked["remove"]))
+
+    def _some(self, script: Script, most: int, jobs: list[int]) -> list[int]:
         return sorted({jobs[-1 - script.take(len(jobs))] for _ in range(1 + script.take(most))}) if jobs else []
+
+    def _fitting(self, op: str) -> list[int]:
+        """Give the jobs of which it makes sense to ask this, as far as one can see from outside."""
+        deeds = self.world.deeds.values()
+        if op == "retry":
+            found = {deed.job for deed in deeds if deed.over and (deed.code or deed.signal or deed.how != "return")}
+        elif op in ("suspend", "resume"):
+            found = {deed.job for deed in deeds if deed.living}
+        elif op == "stop":
+            found = set(self.jobs) - {deed.job for deed in deeds if deed.over}
+        else:
+            return []
+        return sorted((found & set(self.jobs)) - self.asked["remove"])
 
     def _submitted(self, plan: Plan, answer: dict[str, Any]) -> None:
         if "error" in answer:
@@ -205,33 +215,37 @@ class Clients:
             if job in self.jobs and self.jobs[job] is not plan:
                 raise Broken(f"job {job} was acknowledged to two clients")
             self.jobs[job] = plan
+        self.world.warm_up()
 
     # --- asking -------------------------------------------------------------------------
 
     def ask(self, script: Script) -> None:
         """Ask something of a job or a queue."""
-        op = ("stop", "suspend", "resume", "retry", "stop", "remove", "slots", "pause", "unpause")[script.take(9)]
+        op = ASKED[script.take(len(ASKED))]
         if op == "slots":
-            self._slots(("default",)[0], 1 + script.take(3))
+            self.set_slots(1 + script.take(3))
             return
         if op in ("pause", "unpause"):
             self._pause(op == "pause")
             return
-        ids = self._known(script, 2)
+        fitting = self._fitting(op)
+        ids = self._some(script, 2, fitting) if fitting and script.take(4) else self._known(script, 2)
         if not ids:
             return
         more: dict[str, Any] = {}
         if op == "stop":
             more["grace"] = (None, 0)[script.take(2)]
-            self.forced.update(ids if more["grace"] == 0 else ())
         if op == "remove":
             more["force"] = bool(script.take(2))
-            if more["force"]:
-                self.asked["stop"].update(ids)
+        self.say(op, ids, **more).patient = not script.chance(6)
+
+    def say(self, op: str, ids: list[int], **more: Any) -> Request:
+        """Ask something of jobs."""
         if op in self.asked:
             self.asked[op].update(ids)
-        request = self.send(op, lambda answer: self._answered(op, ids, answer), ids=ids, **more)
-        request.patient = not script.chance(6)
+        if more.get("force"):
+            self.asked["stop"].update(ids)
+        return self.send(op, lambda answer: self._answered(op, ids, answer), ids=ids, **more)
 
     def _answered(self, op: str, ids: list[int], answer: dict[str, Any]) -> None:
         if "error" in answer:
@@ -242,10 +256,11 @@ class Clients:
             for said in answer["jobs"]:
                 self.world.checks.stopped(said)
 
-    def _slots(self, queue: str, slots: int) -> None:
+    def set_slots(self, slots: int) -> None:
+        """Give the queue another number of slots."""
         # While it is on its way either number may hold.
-        self.most_slots[queue] = max(self.most_slots[queue], slots)
-        self.send("queue_set", lambda answer: None, name=queue, slots=slots)
+        self.most_slots = max(self.most_slots, slots)
+        self.send("queue_set", lambda answer: None, name="default", slots=slots)
 
     def _pause(self, on: bool) -> None:
         self.send("queue_pause" if on else "queue_resume", lambda answer: None, name="default")
@@ -263,9 +278,8 @@ class Clients:
         states = checks.open_states()
         frozen = [job for job, (state, _) in states.items() if state == "suspended"]
         if frozen:
-            self.send("resume", lambda answer: None, ids=frozen)
+            self.say("resume", frozen)
         endless = [job for job, (state, spec) in states.items() if spec["d"] > 1 << 40]
         if endless:
-            self.asked["stop"].update(endless)
-            self.send("stop", lambda answer: None, ids=endless, grace=0)
+            self.say("stop", endless, grace=0)
         return bool(paused or frozen or endless)

@@ -51,10 +51,6 @@ class Plan:
     ids: list[int] = field(default_factory=list)
 
     @property
-    def queue(self) -> str:
-        return str(self.options.get("queue") or "default")
-
-    @property
     def needs(self) -> list[int]:
         return [*self.options.get("after", ()), *self.options.get("after_any", ()), *self.results]
 
@@ -104,7 +100,7 @@ class Deed:
 
 def command_spec(script: Script) -> dict[str, Any]:
     """Choose what a command does."""
-    spec: dict[str, Any] = {"d": (300, 40_000, 900_000, 7_000_000)[script.take(4)]}
+    spec: dict[str, Any] = {"d": (300, 40_000, 900_000, 7_000_000, 60_000_000)[script.take(5)]}
     if script.chance(3):
         spec["code"] = (3, 1)[script.take(2)]
     elif script.chance(6):

@@ -73,6 +73,8 @@ class Kernel:
         self.set_by = 0
         self.mono_us = 1_000 * SECOND
         self.boots = 1
+        #: Whether a pidfd tells how its process ended after the reap (Linux 6.15).
+        self.tells = True
         self.table: dict[int, Proc] = {}
         self.fds: dict[int, Proc] = {}
         self._next_fd = FIRST_FD
@@ -275,7 +277,7 @@ class Kernel:
 
     def exit_status(self, identity: Identity, fd: int | None) -> int | None:
         held = None if fd is None else self.fds.get(fd)
-        if held is not None and held.reaped:
+        if held is not None and held.reaped and self.tells:
             return held.status
         proc = self.find(identity)
         return None if proc is None or proc.living else proc.status

@@ -11,12 +11,11 @@ from simulation.processes import Now
 from simulation.world import World
 
 #: One byte a choice: cheap to draw, and zero is always the simplest choice.
-SCRIPT = st.binary(min_size=16, max_size=16)
-SHORT = st.binary(min_size=6, max_size=6)
+SCRIPT = st.binary(min_size=32, max_size=32)
 
 
 class Machine(RuleBasedStateMachine):
-    """Drives one world."""
+    """Drives one world. What a rule does not use of its script is spent on letting things happen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,56 +31,48 @@ class Machine(RuleBasedStateMachine):
         finally:
             world.close()
 
-    @initialize(warm=st.booleans())
-    def begin(self, warm: bool) -> None:
-        self.world.warm = warm
+    @initialize(kind=st.integers(0, 3))
+    def begin(self, kind: int) -> None:
+        self.world.warm = kind % 2 == 1
+        self.world.kernel.tells = kind < 2
         self.world.start_agent()
 
     @rule(script=SCRIPT)
-    def start_commands(self, script: bytes) -> None:
-        self.world.clients.submit("command", Script(script))
+    def start(self, script: bytes) -> None:
+        choose = Script(script)
+        self.world.clients.submit(("command", "function")[choose.take(2)], choose)
+        self.world.go(choose)
 
     @rule(script=SCRIPT)
-    def start_functions(self, script: bytes) -> None:
-        self.world.clients.submit("function", Script(script))
-
-    @rule(script=SHORT)
     def ask(self, script: bytes) -> None:
-        self.world.clients.ask(Script(script))
+        choose = Script(script)
+        self.world.clients.ask(choose)
+        self.world.go(choose)
 
     @rule(script=SCRIPT)
     def go(self, script: bytes) -> None:
-        for choice in script:
-            if not self.world.happen(choice):
-                break
-
-    @rule(most=st.integers(0, 40))
-    def calm(self, most: int) -> None:
-        self.world.calm(most)
-
-    @rule(script=SHORT)
-    def pass_time(self, script: bytes) -> None:
         choose = Script(script)
-        micros = (10_000, 60_000, 300_000, SECOND, 5 * SECOND, 30 * SECOND)[choose.take(6)]
-        self.world.pass_time(micros, calm=choose.take(4) != 3)
+        micros = (0, 0, 10_000, 60_000, 300_000, SECOND, 5 * SECOND, 30 * SECOND)[choose.take(8)]
+        if micros:
+            self.world.pass_time(micros, calm=choose.take(4) != 3)
+        else:
+            self.world.calm(choose.take(64))
+        self.world.go(choose)
 
-    @rule(script=SHORT)
+    @rule(script=SCRIPT)
     def kill(self, script: bytes) -> None:
         choose = Script(script)
-        world = self.world
-        kind = ("agent", "keeper", "worker", "agent", "keeper", "worker", "command", "all")[choose.take(8)]
-        fuse = choose.take(24)
-        victims = list(world.kernel.living() if kind == "all" else world.kernel.living(kind))
-        if kind != "all" and victims:
-            victims = [victims[choose.take(len(victims))]]
-        for proc in victims:
-            world.kill(proc, 0 if kind == "all" else fuse)
+        for kind in VICTIMS[choose.take(len(VICTIMS))]:
+            victims = list(self.world.kernel.living(kind))
+            if victims:
+                self.world.kill(victims[choose.take(len(victims))], choose.take(16))
+        self.world.go(choose)
 
     @rule(script=SCRIPT)
     def misfortune(self, script: bytes) -> None:
         choose = Script(script)
         world = self.world
-        what = choose.take(6)
+        what = choose.take(8)
         agent = world.agent
         if what == 0:
             world.power_cut(choose)
@@ -90,11 +81,26 @@ class Machine(RuleBasedStateMachine):
         elif what == 2:
             disk = Now.vfs.disk
             disk.trouble, disk.many = ("full", "sync")[choose.take(2)], 1 + choose.take(3)
+        elif what < 5:
+            for proc in list(world.kernel.living()):
+                world.kill(proc, 0)
         elif agent is None:
             world.start_agent()
-        elif what == 3:
-            world.do(agent.proc, agent.shut_down)
-        elif what == 4:
-            world.do(agent.proc, agent.checkpoint)
         else:
-            world.do(agent.proc, agent.retire_idle)
+            world.do(agent.proc, (agent.shut_down, agent.checkpoint, agent.retire_idle)[what - 5])
+        world.go(choose)
+
+
+#: Who may die together.
+VICTIMS = (
+    ("agent",),
+    ("keeper",),
+    ("worker",),
+    ("command",),
+    ("agent", "keeper"),
+    ("keeper", "agent"),
+    ("agent", "worker"),
+    ("keeper", "worker"),
+    ("agent", "keeper", "worker"),
+    ("agent", "keeper", "command"),
+)

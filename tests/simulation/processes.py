@@ -137,10 +137,12 @@ class SimAgent:
         assert self.agent is not None
         return self.agent
 
-    def knows(self, mark: str) -> bool:
-        """Tell whether it will see how the process of a mark ends."""
-        known = None if self.agent is None else self.agent.watch._known.get(mark)
-        return known is not None and known[1] is not None
+    def knows(self, proc: Proc) -> bool:
+        """Tell whether it will see how a process ends."""
+        known = None if self.agent is None or proc.mark is None else self.agent.watch._known.get(proc.mark)
+        if known is None:
+            return False
+        return known[1] is not None and (self.world.kernel.tells or proc.ppid == self.proc.pid)
 
     def connect(self, role: str) -> End:
         """Connect to its socket; gives the other's end."""
@@ -290,7 +292,7 @@ class SimKeeper:
             return False
         if proc.pid in keeper.own and keeper.own[proc.pid].mark == proc.mark:
             return True
-        return proc.mark in keeper.adopted and keeper.adopted[proc.mark].fd is not None
+        return self.world.kernel.tells and proc.mark in keeper.adopted and keeper.adopted[proc.mark].fd is not None
 
     def todo(self) -> list[Any]:
         """Give what its selector would find ready."""
@@ -402,7 +404,7 @@ class _Runner:
     def run(self, job: Any) -> None:
         assert job.task in self.tasks
         assert job.context in self.contexts
-        self.worker.begin(job)
+        self.worker.run(job)
 
 
 class _Link(worker_link.Link):
@@ -414,11 +416,23 @@ class _Link(worker_link.Link):
         self._hello = hello_now
         self._sock: Any = None
         self._decoder = frames.Decoder()
-        self._lock = mock.MagicMock()
+        self._lock = contextlib.nullcontext()
         self._texts: list[str] = []
         self._blobs: list[bytes] = []
         self._bytes = 0
         self.since = 0
+
+
+class _Page(Page):
+    """Tells when a job has begun, which is when the page says so."""
+
+    begun: Any = None
+
+    def may_start(self, seq: int) -> bool:
+        may = super().may_start(seq)
+        if may:
+            self.begun()
+        return may
 
 
 class _Journal(Journal):
@@ -434,7 +448,8 @@ class _Journal(Journal):
 class _Worker(Worker):
     def __init__(self, sim: SimWorker, directory: str) -> None:
         self._dir = directory
-        self.page = Page.open(os.path.join(directory, "page"))
+        self.page = _Page.open(os.path.join(directory, "page"))
+        self.page.begun = lambda: sim.begun(self.queue[0])
         self.journal = _Journal(os.path.join(directory, "journal"))
         self.sink = _Sink(self.page)  # type: ignore[assignment]
         self.runner = _Runner(sim)  # type: ignore[assignment]
@@ -539,13 +554,16 @@ class SimWorker:
         self.real._leave(reason)
         self.world.kernel.die(self.proc, 0)
 
-    def begin(self, job: Any) -> None:
-        """Take note that a job runs now."""
-        self.running = job
+    def begun(self, job: Any) -> None:
+        """Take note that a job has begun."""
         self.deed = self.world.begin_function(self, job)
+
+    def run(self, job: Any) -> None:
+        """Have a job run, until :meth:`finish`."""
+        self.running = job
         spec = self.deed.spec
         if spec.get("says"):
-            self.real.sink.say(b'{"t":1,"s":"output","text":"%d"}\n' % job.job)
+            self.real.sink.say(b'{"t":1,"s":"output","text":"%d"}\n' % job.job)  # type: ignore[attr-defined]
         self.started_wall, self.started_mono = self.world.kernel.wall_us, self.world.kernel.mono_us
         self.end_at = self.started_mono + spec["d"]
         self.proc.deaf = bool(spec.get("deaf"))

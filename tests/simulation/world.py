@@ -45,7 +45,7 @@ def _fresh_store(path: str) -> None:
 class World:
     """One machine and one home."""
 
-    def __init__(self, *, warm: bool = False) -> None:
+    def __init__(self) -> None:
         self.kernel = Kernel()
         self.kernel.on_end = self._ended
         self.kernel.log = self.note
@@ -58,7 +58,7 @@ class World:
         _fresh_store(self.home.db)
         self.marks = Marks(self.root)
         #: Workers know from the start that some functions take no time.
-        self.warm = warm
+        self.warm = False
         self.counts: Counter[str] = Counter()
         self.agent: SimAgent | None = None
         self.keeper: SimKeeper | None = None
@@ -159,6 +159,36 @@ class World:
             self.do(proc, what)
         return True
 
+    def go(self, script: Script) -> None:
+        """Let things happen as a script chooses, to its end."""
+        while script.left and self.happen(script.take(256)):
+            pass
+
+    def until(self, come: Callable[[], Any], most: int = 400) -> None:
+        """Let everything happen until something has come."""
+        for _ in range(most):
+            if come():
+                return
+            self._turn += 1
+            if not self.happen(self._turn):
+                break
+        assert come(), "it never comes:\n" + "\n".join(self.history)
+
+    def only(self, kind: str) -> Proc:
+        """Give the one process of a kind."""
+        (found,) = self.kernel.living(kind)
+        return found
+
+    def runs(self, job: int, attempt: int = 1) -> bool:
+        """Tell whether an attempt runs."""
+        deed = self.deeds.get((job, attempt))
+        return deed is not None and deed.living
+
+    def state(self, job: int) -> str:
+        """Give the state of a job as the store has it."""
+        assert self.agent is not None
+        return str(self.agent.real.store.db.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()[0])
+
     def calm(self, most: int = 400) -> bool:
         """Let everything happen until nothing is left, fairly; False if it never ends."""
         for _ in range(most):
@@ -208,6 +238,15 @@ class World:
         me = self.kernel.me
         self.do(agent.proc, agent.start)
         self.kernel.me = me
+        self.warm_up()
+
+    def warm_up(self) -> None:
+        """Let the agent know that some functions take no time, as it would after three of them."""
+        if self.warm and self.agent is not None and self.agent.agent is not None:
+            agent = self.agent.agent
+            for (task,) in agent.store.db.execute("SELECT id FROM tasks WHERE function = 'm:tiny'").fetchall():
+                for _ in range(3):
+                    agent.dispatch.measured(task, 100)
 
     def start_keeper(self, parent: int) -> None:
         """Start a keeper as the child of an agent."""
@@ -221,16 +260,6 @@ class World:
         assert self.agent is not None
         self.agent.sigchld = False
         self.agent.real.watch.reap()
-
-    def _fork(self, kind: str, mark: str, keeper: Proc) -> Proc:
-        """Fork and exec as the keeper does, which may die on the way."""
-        kernel = self.kernel
-        kernel.pulse("before fork")
-        proc = kernel.birth(kind, keeper.pid, mark)
-        proc.twin_of = keeper
-        kernel.pulse("after fork")
-        proc.twin_of = None
-        return proc
 
     def begin_command(self, mark: str, spec: dict[str, Any], keeper: Proc) -> Proc:
         """A command begins."""
@@ -301,7 +330,7 @@ class World:
             if proc.ppid == keeper.proc.pid:
                 keeper.sigchld = True
         if agent is not None and agent.proc is not proc:
-            if proc.mark is not None and agent.knows(proc.mark):
+            if agent.knows(proc):
                 proc.knowers.add(agent.name)
             if proc.ppid == agent.proc.pid:
                 agent.sigchld = True
@@ -372,7 +401,7 @@ class World:
         if self.kernel.set_by < 0:
             self.kernel.set_wall(-self.kernel.set_by)
         self.clients.settle()
-        for turn in range(400):
+        for turn in range(3000):
             if self.agent is None:
                 self.start_agent()
             if not self.calm(2000):
@@ -386,7 +415,7 @@ class World:
                 continue
             self.kernel.advance(when - self.kernel.mono_us)
             self.ring()
-            if turn % 40 == 20:
+            if turn % 100 == 50:
                 self.clients.settle()
         else:
             raise Broken("it does not come to rest: " + self.checks.open_work())
