@@ -1,10 +1,10 @@
-# make demo   see it work             make ci       what CI runs: lint, types, layers, test
-# make test   run every test          make install  put `vigie` on your PATH
+# make demo   see it work             make ci       what CI runs: lint, types, layers, test, proofs
+# make test   run the tests           make install  put `vigie` on your PATH
 #
 # demo and test set up what they need from a fresh clone. Nothing uses sudo.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test install ci lint types layers bench mutants lock clean system
+.PHONY: help demo test proofs install ci lint types layers bench mutants lock clean system
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -25,8 +25,11 @@ system: tools/system-packages
 demo: $(STAMP) ## real jobs on this machine's own files, under 20 s
 	@$(BIN)/vigie demo
 
-test: $(STAMP) system ## every test, on all cores
-	@$(BIN)/python -m pytest -q -n auto $(PYTEST_ARGS)
+test: $(STAMP) system ## the tests, on all cores
+	@$(BIN)/python -m pytest -q -n auto -m "not proof" $(PYTEST_ARGS)
+
+proofs: $(STAMP) system ## kills, crashes, power cuts and a simulation, for minutes
+	@$(BIN)/python -m pytest -q -n auto -m proof $(PYTEST_ARGS)
 
 install: $(STAMP) ## put vigie on your PATH
 	@sh tools/install
@@ -43,8 +46,8 @@ layers: $(STAMP) ## who may import whom
 	$(BIN)/lint-imports
 
 # Each part runs even if one before it failed; the tests' summary comes last.
-ci: $(STAMP) ## all of lint, types, layers and test
-	@$(MAKE) -k lint types layers test
+ci: $(STAMP) ## all of lint, types, layers, test and proofs
+	@$(MAKE) -k lint types layers test proofs
 
 bench: $(STAMP) ## us and the peers side by side; writes benchmarks/RESULTS.md
 	@sh tools/setup-system benchmarks/system-packages

@@ -34,6 +34,20 @@ CI = bool(os.environ.get("CI"))
 #: Where ``make test`` has installed tools/system-packages, so that nothing is skipped.
 STRICT = CI or (os.geteuid() == 0 and shutil.which("apt-get") is not None)
 
+#: Searches for what breaks a promise: minutes, where the other tests take seconds.
+PROOFS = {
+    "test_crash_points.py", "test_damage.py", "test_faults.py", "test_power_cut.py", "test_simulation.py",
+    "test_torture_long.py",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what ``make proofs`` runs."""
+    for item in items:
+        if item.path.name in PROOFS:
+            item.add_marker("proof")
+
+
 settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if CI else "dev"))
