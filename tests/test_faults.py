@@ -57,7 +57,9 @@ def on_small_disk(home: HomeUnderTest) -> object:
     return play
 
 
-@pytest.mark.parametrize("scene", ["goes_on", "starts_again", "begins_without_room", "workers_without_room"])
+@pytest.mark.parametrize(
+    "scene", ["goes_on", "starts_again", "begins_without_room", "workers_without_room", "pages_without_room"]
+)
 def test_a_full_disk(on_small_disk, scene: str) -> None:
     on_small_disk(scene)
 
@@ -157,6 +159,14 @@ def test_a_limit_to_the_size_of_files_is_said(home: HomeUnderTest) -> None:
     client.call("queue_resume", name="default")
     assert vigie.start(["true"]).result(30) == 0
     assert agent.poll() is None
+
+
+def test_a_soft_limit_to_the_size_of_files_is_not_the_agents(home: HomeUnderTest) -> None:
+    """It is that of the terminal in which an agent was needed first."""
+    own_agent(home, need("prlimit"), "--fsize=100000:")
+    session().client.call("queue_pause", name="default")
+    jobs = vigie.start_many(work.double, [("x" * 50_000,) for _ in range(20)])
+    assert len(vigie.jobs()) == len(jobs)
 
 
 # Clients that do not read ----------------------------------------------------------------

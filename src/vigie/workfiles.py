@@ -84,6 +84,13 @@ def _barrier(fd: int) -> Callable[[], None]:
     return shared
 
 
+def _reserve(fd: int, size: int) -> None:
+    os.ftruncate(fd, size)
+    reserve = getattr(os, "posix_fallocate", None)
+    if reserve is not None:
+        reserve(fd, 0, size)
+
+
 class Page:
     """The page of one worker; make one by :meth:`create` or :meth:`open`.
 
@@ -113,7 +120,8 @@ class Page:
         """Make a fresh page, in which nothing may start yet; its directory exists."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(fd, _SIZE)
+            # With its blocks: a page that the disk has no room for kills whoever writes to it.
+            _reserve(fd, _SIZE)
             os.pwrite(fd, _MAGIC, 0)
             return cls(fd)
         except BaseException:

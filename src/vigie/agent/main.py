@@ -457,9 +457,11 @@ def main(home: Home) -> int:
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     os.chdir("/")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):
+        # Those of the terminal that happened to need an agent are not meant for it.
+        soft, hard = resource.getrlimit(limit)
+        if soft != hard:
+            resource.setrlimit(limit, (hard, hard))
     loop = asyncio.new_event_loop()
     try:
         settle_log(home.db)
