@@ -49,7 +49,8 @@ class Waits:
         self.store = store
         self.trees = trees
         self.loop = loop
-        self._by_job: dict[int, list[_Wait]] = {}
+        #: A tuple, since one wait for many jobs is the same tuple for all of them.
+        self._by_job: dict[int, tuple[_Wait, ...]] = {}
 
     def until_ended(
         self, peer: Listener, ids: list[int], any_one: bool, timeout: int | None, results: bool, answer: Answer
@@ -90,8 +91,10 @@ class Waits:
             self._give(wait)
 
     def _listen(self, wait: _Wait) -> None:
+        alone = (wait,)
         for job in wait.open:
-            self._by_job.setdefault(job, []).append(wait)
+            others = self._by_job.get(job)
+            self._by_job[job] = alone if others is None else others + alone
 
     def _ended(self, job: int) -> bool:
         row = self.store.one("states", (job,))
@@ -111,17 +114,19 @@ class Waits:
 
     def hear(self, job: int, *, ended: bool = False) -> None:
         """A job ended (surely, if ``ended``), or its tree did."""
-        waits = self._by_job.get(job)
-        if not waits:
-            return
-        for wait in list(waits):
+        for wait in self._by_job.get(job, ()):
             if not (self._gone(job) if wait.trees else ended or self._ended(job)):
                 continue
             wait.open.discard(job)
-            waits.remove(wait)
+            self._leave(job, wait)
             if self._satisfied(wait):
                 self._give(wait)
-        if not waits:
+
+    def _leave(self, job: int, wait: _Wait) -> None:
+        left = tuple(other for other in self._by_job.get(job, ()) if other is not wait)
+        if left:
+            self._by_job[job] = left
+        else:
             self._by_job.pop(job, None)
 
     def _give(self, wait: _Wait) -> None:
@@ -174,12 +179,8 @@ class Waits:
     def _drop(self, wait: _Wait) -> None:
         if wait.alarm is not None:
             wait.alarm.cancel()
-        for job in wait.ids:
-            waits = self._by_job.get(job)
-            if waits and wait in waits:
-                waits.remove(wait)
-                if not waits:
-                    del self._by_job[job]
+        for job in wait.open:
+            self._leave(job, wait)
 
     def forget(self, peer: Listener) -> None:
         """The peer has gone."""
