@@ -57,6 +57,8 @@ class ReadOnly:
             return [dict(zip(names, row, strict=True)) for row in cursor]
         except apsw.Error as error:
             raise _explained(self.path, error) from None
+        except UnicodeDecodeError as error:
+            raise _damaged(self.path, error) from None
 
     def open(self) -> apsw.Connection | None:
         """Give the connection, or None while there is no store."""
@@ -131,10 +133,14 @@ def _size(path: str) -> int:
         return 0
 
 
+def _damaged(path: str, error: Exception) -> StoreError:
+    return StoreError(f"the store {path} is damaged: {error}", "vigie agent restore FILE brings a backup back")
+
+
 def _explained(path: str, error: apsw.Error) -> StoreError:
     """Say what an error of SQLite means for this store."""
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):
-        return StoreError(f"the store {path} is damaged: {error}", "vigie agent restore FILE brings a backup back")
+        return _damaged(path, error)
     if isinstance(error, apsw.CantOpenError | apsw.PermissionsError | apsw.ReadOnlyError):
         return StoreError(f"cannot read the store {path}: {error}", "vigie doctor looks at its permissions")
     if isinstance(error, apsw.BusyError | apsw.LockedError):
