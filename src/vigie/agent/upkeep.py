@@ -6,6 +6,9 @@ Each duty is a step that a test calls directly; the loop around them is shared.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
+import gc
 import logging
 import os
 import time
@@ -49,6 +52,8 @@ class Upkeep:
         self.agent = agent
         self._timers: list[asyncio.TimerHandle] = []
         self._low = False
+        #: Commits when it was last looked whether work goes on, and when memory was given back.
+        self._quiet_since = self._given_back = -1
         self._offset = clock.offset(agent.clock)
 
     def start(self) -> None:
@@ -79,9 +84,16 @@ class Upkeep:
     # --- the log --------------------------------------------------------------
 
     def checkpoint(self) -> None:
-        """Copy the log into the database file when it has grown."""
-        if self.agent.store.wal_size() > WAL:
-            self.agent.store.checkpoint()
+        """Copy the log into the database file when it has grown; give memory back when work has stopped."""
+        agent = self.agent
+        if agent.store.wal_size() > WAL:
+            agent.store.checkpoint()
+        commits = agent.writer.commits
+        if commits == self._quiet_since and commits != self._given_back:
+            agent.store.shrink()
+            _trim()
+            self._given_back = commits
+        self._quiet_since = commits
 
     # --- small things ---------------------------------------------------------
 
@@ -235,3 +247,10 @@ def _output_sizes(root: str) -> tuple[int, dict[int, int]]:
         if job.isdigit():
             sizes[int(job)] = taken
     return total, sizes
+
+
+def _trim() -> None:
+    """Give freed memory back to the system: the C library keeps what a burst of work took."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)

@@ -187,6 +187,10 @@ class Store:
         """Copy the log into the database file, as far as readers allow."""
         self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
+    def shrink(self) -> None:
+        """Give back the memory of pages that nobody needs now."""
+        self.db.execute("PRAGMA shrink_memory")
+
     def wal_size(self) -> int:
         """Give the bytes of the log; the next commit reuses it after a full checkpoint."""
         try:
