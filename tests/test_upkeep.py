@@ -221,6 +221,22 @@ def test_answers_are_forgotten_after_a_day_and_old_input_too(live: Callable[...,
     live(step)
 
 
+def test_the_input_of_an_open_job_is_never_taken_for_a_stray(live: Callable[..., None], home: HomeUnderTest) -> None:
+    """A power cut may take back its move, and then it stands in tmp/ again."""
+
+    async def step(agent: Agent) -> None:
+        job = await asyncio.to_thread(lambda: vigie.start(["cat"], stdin=b"given", delay=3600))
+        (name,) = agent.store.db.execute("SELECT stdin FROM jobs WHERE id = ?", (job.id,)).fetchone()
+        back = Path(home.tmp, name)
+        os.rename(home.job_file(job.id, "in"), back)
+        os.utime(back, (0, 0))
+        agent.upkeep.tidy()
+        await settle(agent)
+        assert back.read_bytes() == b"given"
+
+    live(step)
+
+
 def test_the_log_is_copied_into_the_database_file(
     live: Callable[..., None], home: HomeUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

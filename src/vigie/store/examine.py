@@ -27,7 +27,7 @@ from vigie.store.wal import commits_from, promised
 __all__ = ["examine", "seal", "unseal"]
 
 #: Seconds for reading a store that has no seal.
-PATIENCE = 0.5
+PATIENCE = 0.3
 #: A larger store (bytes) is not sealed: reading it would hold up the start.
 SEALED = 256 << 20
 _CHUNK = 1 << 20
@@ -54,8 +54,7 @@ def examine(home: Home) -> None:
         if _size(home.db) == 0:
             _never_was(home)
             return
-        _compare(home.db)
-        if not _read(home.db):
+        if not _as_left(home.db) and not _read(home.db):
             _never_was(home)
     except _Damaged as damage:
         raise StoreError(f"the store {home.db} {damage}; it was left as it is", _advice(home)) from None
@@ -116,25 +115,27 @@ def _checksum(path: str) -> int:
     return crc
 
 
-def _compare(path: str) -> None:
-    """Compare a store with its seal, if nobody has written since."""
+def _as_left(path: str) -> bool:
+    """Compare a store with its seal; False if it has none, or somebody has written since."""
     try:
         with open(path + ".seal", encoding="ascii") as file:
             sealed = json.load(file)
         crc = sealed.pop("crc")
         if sealed != _marks(path):
             os.unlink(path + ".seal")
-            return
+            return False
     except (OSError, ValueError, AttributeError, KeyError):
-        return
+        return False
     if _checksum(path) != crc:
         raise _Damaged("is damaged: it is not as it was left, and nobody wrote to it")
+    return not os.path.exists(path + "-wal")
 
 
 def unseal(path: str) -> None:
-    """Forget the seal: the store is going to be written."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path + ".seal")
+    """Forget the seal, and a verdict on another log: the store is going to be written."""
+    for name in (path + ".seal", path + ".damaged"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
 
 
 # --- a look inside ----------------------------------------------------------------
