@@ -169,8 +169,8 @@ class Agent:
         """Learn what the store and the workers' pages say, before anybody may speak."""
         self.store.forget_cached()
         self.core.reload()
+        self.writer.post(self.timers.follow_clock)
         self.writer.post(self.core.log, "agent-started")
-        self.writer.post(self.timers.resume_clock)
         self.recovery.prepare()
 
     async def _listen(self) -> None:

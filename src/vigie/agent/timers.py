@@ -59,26 +59,26 @@ class Timers:
 
     # --- the wall clock -------------------------------------------------------
 
-    def resume_clock(self) -> None:
-        """Learn whether the clock was set while no agent of this boot lived."""
+    def follow_clock(self) -> None:
+        """Move delays by as much as the clock was set since the store knew it last, in this boot of the machine.
+
+        The store is what remembers, so that each step is taken once, whoever dies or fails between.
+        """
         boot = self.core.owner[2]
         known, _, offset = (self.core.store.meta("clock") or "").partition(" ")
-        if known == boot:
-            self._offset = int(offset)
-            self._look_at_clock()
-        self.core.store.run("set_meta", ("clock", f"{boot} {self._offset}"))
+        self._offset = clock.offset(self.core.clock)
+        step = self._offset - int(offset) if known == boot else 0
+        if abs(step) > STEP:
+            self.control.clock_set(step)
+        if known != boot or abs(step) > STEP:
+            self.core.store.run("set_meta", ("clock", f"{boot} {self._offset}"))
 
     def _look_at_clock(self) -> None:
         """Before each transaction, so that every instant in it is one of the clock as it is."""
         now = clock.offset(self.core.clock)
-        step = now - self._offset
-        if abs(step) > STEP:
+        if abs(now - self._offset) > STEP:
             self._offset = now
-            self.writer.first(self._clock_set, step)
-
-    def _clock_set(self, step: int) -> None:
-        self.control.clock_set(step)
-        self.core.store.run("set_meta", ("clock", f"{self.core.owner[2]} {self._offset}"))
+            self.writer.first(self.follow_clock)
 
     # --- rates ----------------------------------------------------------------
 
