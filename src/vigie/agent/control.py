@@ -57,7 +57,8 @@ class Control:
                 raise lc.Refusal(f"needs the result of job {needed}, which was removed")
             if state in ("failed", "stopped", "lost") and mode != "any" and row.state in FINISHED:
                 raise lc.Refusal(f"needs job {needed}, which {ENDS[state]}: retry that one first")
-        self.core.needed.update(needed for needed, _, _ in needs)
+        # Others may wait for it once more.
+        self.core.needed.update((row.id, *(needed for needed, _, _ in needs)))
         return lc.RetryAsked(blocked=not self.core.dependencies_met(row.id))
 
     def _each(self, ids: Sequence[int], event: Callable[[Any], lc.Event], who: Who) -> dict[str, Any]:
