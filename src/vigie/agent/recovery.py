@@ -65,7 +65,7 @@ class Recovery:
         for worker in list(agent.dispatch.workers):
             self._worker(worker)
         self.named.clear()
-        self._end_leftovers()
+        self._leftovers()
         agent.writer.post(self._open, agent.keeper.talks)
 
     def _open(self, talk: int) -> None:
@@ -125,10 +125,10 @@ class Recovery:
         else:
             agent.staff.gone(worker, agent.watch.learn(mark) or {})
 
-    def _end_leftovers(self) -> None:
-        """Go on ending what is left of attempts that were told to end, where the last agent died in the middle of it.
+    def _leftovers(self) -> None:
+        """Finish what the last agent was doing to the trees of attempts that are over, and died in the middle of.
 
-        Those that are open still are ended by :meth:`rearm`.
+        Of those that are open still :meth:`rearm` takes care.
         """
         agent = self.agent
         oldest: dict[str, Identity] = {}
@@ -137,11 +137,14 @@ class Recovery:
                 oldest.setdefault(process.mark, process.identity)
         for mark, root in oldest.items():
             job, attempt = agent.core.marks.parse(mark) or (0, None)
-            told = None if attempt is None else agent.store.one("told_to_end", (job, attempt))
-            if told is not None and attempt is not None:
-                pid, ticks, grace = told
+            over = None if attempt is None else agent.store.one("ended_attempt", (job, attempt))
+            if over is not None and attempt is not None:
+                pid, ticks, grace, told_to_end, suspended = over
                 main = Identity(pid, ticks) if pid and ticks else root
-                agent.trees.terminate((job, attempt), main, (mark,), grace)
+                if told_to_end:
+                    agent.trees.terminate((job, attempt), main, (mark,), grace)
+                elif suspended:
+                    agent.trees.thaw(main, (mark,))
         agent.trees.blind = False
         agent.waits.look_again()
 

@@ -178,10 +178,12 @@ ORDER BY a.worker, a.seq, a.job;
 SELECT state, worker, seq, pid, start_ticks, started, started_mono, suspended, frozen_mono, o.boot
 FROM attempts JOIN owners o ON o.id = owner WHERE job = ? AND n = ?;
 
--- name: told_to_end
--- The main process of an attempt that is over because it was told to end.
-SELECT a.pid, a.start_ticks, t.grace FROM attempts a JOIN jobs j ON j.id = a.job JOIN tasks t ON t.id = j.task
-WHERE a.job = ? AND a.n = ? AND a.state NOT IN ('assigned', 'running') AND a.reason IN ('stop', 'timeout');
+-- name: ended_attempt
+-- An attempt that is over: its main process, and what it was told (1 if to end, 1 if to stand still).
+SELECT a.pid, a.start_ticks, t.grace, a.reason IS NOT NULL AND (a.reason = 'stop' OR a.reason = 'timeout'),
+    a.suspended > 0
+FROM attempts a JOIN jobs j ON j.id = a.job JOIN tasks t ON t.id = j.task
+WHERE a.job = ? AND a.n = ? AND a.state NOT IN ('assigned', 'running');
 
 -- name: spawn_facts
 -- What the keeper needs to run a command.
