@@ -17,7 +17,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from simulation.deeds import Script
 from simulation.kernel import SECOND
 from simulation.machine import Machine
-from simulation.processes import installed
+from simulation.processes import Now, installed
 from simulation.world import World
 
 SEQUENCES = int(os.environ.get("VIGIE_SIMULATIONS", "2000"))
@@ -140,3 +140,38 @@ def test_a_stop_that_an_agent_did_not_survive_is_finished_by_the_next(world: Wor
     world.until(lambda: world.state(1) == "stopped")
     assert list(world.kernel.living("child"))
     world.kill(world.only("agent"), 0)
+
+
+def test_what_an_agent_had_not_thawed_at_an_end_is_thawed_by_the_next(world: World) -> None:
+    world.clients.start("command", [{"d": 60 * SECOND, "children": [(False, False)]}])
+    world.until(lambda: world.runs(1))
+    world.clients.say("suspend", [1])
+    world.until(lambda: world.only("child").state == "T")
+    world.calm()
+    world.only("agent").dies_at = "store-after-commit"
+    world.kill(world.only("command"), 0)
+    world.until(lambda: world.agent is None)
+
+
+def test_who_waits_for_a_job_that_is_retried_hears_of_its_next_end(world: World) -> None:
+    world.clients.start("command", [{"code": 3}])
+    world.clients.start("command", [{"d": 2 * SECOND}])
+    world.until(lambda: world.runs(1))
+    world.clients.start("command", [{}], options={"after_any": [1, 2]})
+    world.pass_time(SECOND)
+    world.clients.say("retry", [1])
+    world.until(lambda: world.runs(1, 2))
+    world.kill(next(proc for proc in world.kernel.living("command") if proc is world.deeds[2, 1].proc), 0)
+
+
+def test_the_clock_is_set_once_for_what_was_delayed_meanwhile(world: World) -> None:
+    """A new agent learnt of a step of the clock, and of an end whose retry it computed by the new clock."""
+    world.clients.start("command", [{"d": SECOND, "code": 3}], {"retries": 1, "backoff": SECOND})
+    world.until(lambda: world.runs(1))
+    world.kill(world.only("agent"), 0)
+    world.kill(world.only("command"), 0)
+    world.kernel.set_wall(86_400 * 365 * SECOND)
+    world.start_agent()
+    # Its first commit fails, so that both are in the second.
+    Now.vfs.disk.trouble, Now.vfs.disk.many = "full", 1
+    world.calm()

@@ -43,8 +43,12 @@ class Proc:
         self.end_status = 0
         #: Between fork and exec: it still looks like its parent.
         self.twin_of: Proc | None = None
+        #: What it does first when it has come to its exec.
+        self.on_exec: Callable[[], None] = lambda: None
         #: Effects that it carries out until it is killed; None: no limit.
         self.fuse: int | None = None
+        #: The next of its effects of this name kills it.
+        self.dies_at: str | None = None
         #: Tells whoever simulates its inside that it is dead.
         self.on_death: Callable[[], None] = lambda: None
         #: Those who know how it ended, once it has.
@@ -109,7 +113,11 @@ class Kernel:
     def pulse(self, name: str = "") -> None:
         """Count one effect of whoever executes; its last one kills it."""
         me = self.me
-        if me is not None and me.fuse is not None:
+        if me is None:
+            return
+        if me.dies_at == name:
+            raise Killed(name)
+        if me.fuse is not None:
             me.fuse -= 1
             if me.fuse <= 0:
                 self.log(f"the {me.kind} {me.pid} dies at {name}")
@@ -132,6 +140,18 @@ class Kernel:
         self._last_ticks[pid] = ticks
         self.table[pid] = proc
         return proc
+
+    def forked(self, proc: Proc) -> None:
+        """A parent is between fork and exec of a process, and may die there; the process goes on."""
+        proc.twin_of = self.table[proc.ppid]
+        self.pulse("after fork")
+        self.execute(proc)
+        self.pulse("after exec")
+
+    def execute(self, proc: Proc) -> None:
+        """A process becomes what it was forked for."""
+        proc.twin_of = None
+        proc.on_exec()
 
     def die(self, proc: Proc, status: int) -> None:
         """End a process; its children go to the next subreaper above, else to init."""
@@ -242,7 +262,7 @@ class Kernel:
         """Name those between fork and exec; the next look finds them further on."""
         found = [proc for proc in self.table.values() if proc.twin_of is not None and proc.living]
         for proc in found:
-            proc.twin_of = None
+            self.execute(proc)
         return [proc.pid for proc in found]
 
     def start_ticks(self, pid: int) -> int | None:

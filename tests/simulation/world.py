@@ -140,7 +140,7 @@ class World:
                 found.extend((worker.proc, what) for what in worker.todo())
         for proc in self.kernel.living("command", "child", "worker"):
             if proc.twin_of is not None:
-                found.append((None, lambda proc=proc: setattr(proc, "twin_of", None)))  # type: ignore[misc]
+                found.append((None, lambda proc=proc: self.kernel.execute(proc)))  # type: ignore[misc]
             elif proc.end_at <= self.kernel.mono_us and proc.state != "T":
                 found.append((None, lambda proc=proc: self.kernel.die(proc, proc.end_status)))  # type: ignore[misc]
         found.extend(self.clients.todo())
@@ -275,17 +275,18 @@ class World:
         number = spec.get("signal")
         proc.end_status = number if number else (spec.get("code") or 0) << 8
         proc.deaf = bool(spec.get("deaf"))
-        for deaf, away in spec.get("children", ()):
-            child = kernel.birth("child", proc.pid, mark, session=None if away else proc.sid)
-            child.deaf = bool(deaf)
-            child.end_at = kernel.mono_us + 4 * SECOND
+        proc.on_exec = lambda: self._bear(proc, spec)
         self.deeds[job, attempt] = deed
         self.note(f"command {job}.{attempt} begins as {proc.pid}")
-        proc.twin_of = keeper
-        kernel.pulse("after fork")
-        proc.twin_of = None
-        kernel.pulse("after exec")
+        kernel.forked(proc)
         return proc
+
+    def _bear(self, proc: Proc, spec: dict[str, Any]) -> None:
+        """A command starts its children, in its session or in one of their own."""
+        for deaf, away in spec.get("children", ()):
+            child = self.kernel.birth("child", proc.pid, proc.mark, session=None if away else proc.sid)
+            child.deaf = bool(deaf)
+            child.end_at = self.kernel.mono_us + 4 * SECOND
 
     def begin_worker(self, mark: str, number: int, keeper: Proc) -> Proc:
         """A worker begins."""
@@ -294,10 +295,7 @@ class World:
         proc = kernel.birth("worker", keeper.pid, mark)
         self.workers[proc.pid] = SimWorker(self, proc, number)
         self.note(f"worker {number} begins as {proc.pid}")
-        proc.twin_of = keeper
-        kernel.pulse("after fork")
-        proc.twin_of = None
-        kernel.pulse("after exec")
+        kernel.forked(proc)
         return proc
 
     def begin_function(self, worker: SimWorker, job: Any) -> Deed:
