@@ -109,7 +109,7 @@ def test_control_characters_of_a_path_reach_no_terminal(home):
 @pytest.mark.slow
 def test_as_cron_calls_it():
     code = "import sys, argparse; from vigie.cli.context import Context; from vigie.cli import doctor\n"
-    code += "sys.exit(doctor.run(argparse.Namespace(deep=False, json=True), Context()))"
+    code += "sys.exit(doctor.run(argparse.Namespace(deep=False, json=True, torture=None, seed=None), Context()))"
     done = subprocess.run([sys.executable, "-c", code], env={}, capture_output=True, check=False)
     said = json.loads(done.stdout)
     assert done.stderr == b""

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterat
 from typing import TYPE_CHECKING, Any
 
 from vigie.errors import JobFailed, JobLost, JobStopped, NotFound, Refused, UsageError, WaitTimeout
-from vigie.model import FINISHED, JOB_STATES
+from vigie.model import FINISHED, JOB_STATES, STREAMS
 from vigie.session import Session, session
 from vigie.values import parse_duration
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Job", "RemoteError", "get", "jobs"]
 
 _ABSENT = object()
+#: A result is asked for as such.
+_SAID = tuple(stream for stream in STREAMS if stream != "result")
 
 
 class RemoteError(Exception):
@@ -248,10 +250,14 @@ class Job:
     # --- output ---------------------------------------------------------------
 
     def logs(self, *, streams: Iterable[str] | None = None) -> list[Record]:
-        """Give all records so far: a command's lines; what a function said, yielded and returned."""
+        """Give all records so far: a command's lines, what a function said and yielded.
+
+        What it returned is a record too if ``streams`` names ``result``.
+        """
         from vigie import output
 
-        return list(output.iter_records(self._session.reader, self._session.home, self.id, streams=streams))
+        chosen = _SAID if streams is None else streams
+        return list(output.iter_records(self._session.reader, self._session.home, self.id, streams=chosen))
 
     def receive(
         self, *, keep: bool = False, wait: bool = False, reader: str = "default", streams: Iterable[str] | None = None
@@ -297,10 +303,11 @@ class Job:
         return values
 
     def __iter__(self) -> Iterator[Record]:
-        """Give the records as they come, until it has ended."""
+        """Give the records as they come, until it has ended; what a function returns is no part of it."""
         from vigie import output
 
-        return output.iter_records(self._session.reader, self._session.home, self.id, follow=True)
+        reader, home = self._session.reader, self._session.home
+        return output.iter_records(reader, home, self.id, streams=_SAID, follow=True)
 
     async def __aiter__(self) -> AsyncIterator[Record]:
         """Give the records as they come, without holding up the event loop."""

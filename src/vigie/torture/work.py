@@ -25,10 +25,10 @@ def job(witness: str, token: str, seconds: float = 0, how: str = "return") -> st
         To end by ``return``, ``raise``, ``exit`` (3) or ``_exit`` (4); ``child`` returns
         too, and leaves a process behind.
 
-    >>> import tempfile
-    >>> path = tempfile.mkdtemp() + "/witness"
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "witness")
     >>> os.environ["VIGIE_ATTEMPT"] = "01234567.9.1"
-    >>> job(path, "token"), open(path).read()
+    >>> job(str(path), "token"), path.read_text()
     ('token', '01234567.9.1 token\\n')
     >>> del os.environ["VIGIE_ATTEMPT"]
     """
