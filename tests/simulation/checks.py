@@ -37,6 +37,7 @@ WHERE a.state IN ('assigned', 'running')"""
 HELD = """
 SELECT k.key, count(*) FROM job_keys k JOIN jobs j ON j.id = k.job
 WHERE j.state IN ('assigned', 'running', 'suspended') GROUP BY k.key"""
+ATTEMPTS = "SELECT n, state, exit_code, signal, reason FROM attempts WHERE job = ?"
 EVENTS = "SELECT id, verb, job, last, before, after FROM events WHERE id > ? ORDER BY id"
 WAITING = "SELECT id, priority FROM jobs WHERE state = 'queued' AND keyed = 0 AND queue = 'default'"
 JOBS = """
@@ -309,9 +310,7 @@ class Checks:
         spec = spec_of(kind, argv, args)
         clients = self.world.clients
         plan = clients.plans[spec["k"]]
-        attempts = db.execute(
-            "SELECT n, state, exit_code, signal, reason FROM attempts WHERE job = ?", (job,)
-        ).fetchall()
+        attempts = db.execute(ATTEMPTS, (job,)).fetchall()
         for n, its, a_code, a_signal, a_reason in attempts:
             self._attempt(job, n, its, a_code, a_signal, a_reason)
         deed = self.world.deeds.get((job, attempt))
@@ -326,8 +325,19 @@ class Checks:
             if job not in clients.asked["stop"]:
                 raise Broken(f"stopped, and nobody asked: {where}")
         elif state == "failed":
-            self._failed(plan, deed, reason, spec, attempt - tries_from, retries, where)
-        if (code, number) != (None, None) and (deed is None or (code, number) != (deed.code, deed.signal)):
+            ways = {
+                "exit": code is not None,
+                "signal": number is not None,
+                "exception": deed is not None and deed.how == "raise",
+                "timeout": plan.task.get("timeout") is not None,
+                "spawn": bool(spec.get("missing")),
+                "dependency": bool(plan.needs),
+            }
+            if not ways.get(reason):
+                raise Broken(f"failed for a reason that is none: {where}")
+            if reason not in ("spawn", "dependency") and attempt - tries_from < retries + 1:
+                raise Broken(f"failed with tries left ({attempt - tries_from} of {retries + 1}): {where}")
+        if (code, number) != (None, None) and not self._true(deed, code, number):
             raise Broken(f"an exit was invented: {where}")
 
     def _attempt(self, job: int, n: int, state: str, code: int | None, number: int | None, reason: str | None) -> None:
@@ -340,43 +350,25 @@ class Checks:
         if state == "ended":
             if deed is None and reason != "spawn":
                 raise Broken(f"an attempt ended that never began: {where}")
-            if deed is not None and (code, number) != (deed.code, deed.signal):
+            if deed is not None and not self._true(deed, code, number):
                 raise Broken(f"an exit was invented: {where}")
+
+    def _true(self, deed: Deed | None, code: int | None, number: int | None) -> bool:
+        """Tell whether an attempt ended like that."""
+        if deed is None:
+            return False
+        if (code, number) == (deed.code, deed.signal):
+            return True
+        mark = deed.proc.mark or ""
+        return mark in self.world.nameless and (code, number) in self.world.child_ends.get(mark, ())
 
     def _completed(
         self, job: int, attempt: int, deed: Deed | None, result: bytes | None, code: Any, where: str
     ) -> None:
-        if deed is None or deed.signal is not None or deed.code:
+        if deed is None or not (self._true(deed, 0, None) or deed.how == "return"):
             raise Broken(f"completed, and it did not end well: {where}")
         if deed.kind == "function":
             if deed.how != "return" or result is None or json.loads(result) != [job, attempt]:
                 raise Broken(f"completed with another's result {result!r}: {where}")
         elif code != 0:
             raise Broken(f"completed without its exit code: {where}")
-
-    def _failed(
-        self, plan: Any, deed: Deed | None, reason: str, spec: Any, tries: int, retries: int, where: str
-    ) -> None:
-        clients = self.world.clients
-        if reason == "dependency":
-            if not plan.needs:
-                raise Broken(f"failed for what it does not need: {where}")
-            return
-        if reason == "spawn":
-            if not spec.get("missing"):
-                raise Broken(f"could not be spawned, and could have been: {where}")
-            return
-        if tries < retries + 1:
-            raise Broken(f"failed with tries left ({tries} of {retries + 1}): {where}")
-        if reason == "timeout":
-            if plan.task.get("timeout") is None:
-                raise Broken(f"timed out without a timeout: {where}")
-            return
-        good = {
-            "exit": deed is not None and deed.code is not None,
-            "signal": deed is not None and deed.signal is not None,
-            "exception": deed is not None and deed.how == "raise",
-        }
-        if not good.get(reason):
-            raise Broken(f"failed for a reason that is none: {where}")
-        _ = clients

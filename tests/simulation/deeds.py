@@ -14,6 +14,11 @@ class Broken(AssertionError):
     """A promise was broken."""
 
 
+def exit_of(status: int) -> tuple[int | None, int | None]:
+    """Give exit code and signal of a wait status."""
+    return (None, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), None)
+
+
 class Script:
     """Choices, one byte each; when they run out every choice is the first."""
 
@@ -84,10 +89,8 @@ class Deed:
         status = self.proc.status
         if status is None:
             self.how = "power"
-        elif os.WIFSIGNALED(status):
-            self.signal = os.WTERMSIG(status)
         else:
-            self.code = os.WEXITSTATUS(status)
+            self.code, self.signal = exit_of(status)
 
     @property
     def living(self) -> bool:

@@ -331,6 +331,7 @@ class SimKeeper:
                 if isinstance(key.fileobj, End):
                     key.fileobj.close()
             self.keeper.journal.close()
+            self.world.nameless.update(mark for mark, said in self.keeper.marks.items() if said["k"] == "begin")
         for end in self.listener.waiting:
             end.close()
         self.world.forget_knower(self.name)

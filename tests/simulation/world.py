@@ -15,7 +15,7 @@ import apsw
 
 from simulation.checks import Checks
 from simulation.clients import Clients
-from simulation.deeds import Broken, Deed, Script
+from simulation.deeds import Broken, Deed, Script, exit_of
 from simulation.disk import Disk
 from simulation.kernel import NEVER, SECOND, Kernel, Killed, Proc
 from simulation.processes import Now, SimAgent, SimKeeper, SimWorker
@@ -64,6 +64,12 @@ class World:
         self.keeper: SimKeeper | None = None
         self.workers: dict[int, SimWorker] = {}
         self.deeds: dict[tuple[int, int], Deed] = {}
+        #: Marks of processes that a keeper had begun and not named when it died. The next one looks for them,
+        #: and takes for the main process the oldest that leads a session: a child's child, if the main process
+        #: has ended by then. Nothing that Linux tells could tell them apart.
+        self.nameless: set[str] = set()
+        #: How children of commands ended: mark -> (exit code, signal).
+        self.child_ends: dict[str, set[tuple[int | None, int | None]]] = {}
         self.clients = Clients(self)
         self.checks = Checks(self)
         self.history: list[str] = []
@@ -321,6 +327,8 @@ class World:
     def _ended(self, proc: Proc) -> None:
         """Take note who sees the end of a process."""
         self.note(f"{proc.kind} {proc.pid} ({proc.mark}) ends, status {proc.status}")
+        if proc.kind == "child" and proc.mark is not None and proc.status is not None:
+            self.child_ends.setdefault(proc.mark, set()).add(exit_of(proc.status))
         keeper, agent = self.keeper, self.agent
         if keeper is not None and keeper.proc is not proc:
             if keeper.knows(proc):
