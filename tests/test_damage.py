@@ -29,7 +29,9 @@ pytestmark = pytest.mark.slow
 
 ALL = bool(os.environ.get("VIGIE_FAULTS"))
 SEED = int(os.environ.get("VIGIE_FAULTS_SEED") or random.SystemRandom().randrange(1 << 20))
-TRIALS = 1000 if ALL else 120
+TRIALS = 1000 if ALL else 80
+#: With a process for each.
+FEW = 25 if ALL else 2
 
 
 class Files:
@@ -178,7 +180,7 @@ def test_the_agent_refuses_a_damaged_store_and_restores_its_backup(
     files = Files(home)
     chance = random.Random(SEED)
     place = home.db if closed else home.db + "-wal"
-    for _ in range(TRIALS // 40):
+    for _ in range(FEW):
         what = f"seed {SEED}: {files.damage(place, chance)}"
         while not refused(home, backup, what):
             files.mend()
@@ -198,7 +200,7 @@ def test_what_the_message_says_brings_the_backup_back(home: HomeUnderTest, vigie
     until(lambda: not home.processes("agent"))
     files = Files(home)
     chance = random.Random(SEED)
-    for _ in range(TRIALS // 40):
+    for _ in range(FEW):
         what = f"seed {SEED}: {files.damage(home.db, chance)}"
         broken = Path(home.db).read_bytes()
         vigie("agent", "restore", backup, check=True)
@@ -241,7 +243,7 @@ def test_who_reads_a_damaged_store_is_told_so(home: HomeUnderTest, vigie: Progra
     files = Files(home)
     chance = random.Random(SEED)
     words = [name] if name in ("jobs", "events") else [name, "3"]
-    for _ in range(TRIALS // 40):
+    for _ in range(FEW):
         what = files.damage(home.db, chance)
         said = vigie(*words)
         assert "Traceback" not in said.stderr, what

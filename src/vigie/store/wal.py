@@ -74,32 +74,24 @@ def commits_from(path: str, first: int) -> int:
         How many frames SQLite took.
     """
     try:
-        log = open(path + "-wal", "rb")  # noqa: SIM115 - closed below
+        with open(path + "-wal", "rb") as log:
+            data = log.read()
     except FileNotFoundError:
         return 0
-    with log:
-        head = log.read(_HEADER.size)
-        if len(head) < _HEADER.size:
-            return 0
-        _, _, page, _, one, two, *_ = _HEADER.unpack(head)
-        if first == 0:
-            # Of a damaged header nothing can be believed; all frames of one log have the same salts.
-            start = log.read(_FRAME.size)
-            if len(start) < _FRAME.size:
-                return 0
-            _, _, one, two, *_ = _FRAME.unpack(start) if not _sound(head) else (0, 0, one, two)
-        if not 512 <= page <= 65536 or page & (page - 1):
-            page = 4096
-        count = 0
-        at = _HEADER.size + first * (_FRAME.size + page)
-        while True:
-            log.seek(at)
-            frame = log.read(_FRAME.size)
-            if len(frame) < _FRAME.size:
-                return count
-            _, size, salt_one, salt_two, *_ = _FRAME.unpack(frame)
-            count += bool(size) and (salt_one, salt_two) == (one, two)
-            at += _FRAME.size + page
+    if len(data) < _HEADER.size + _FRAME.size:
+        return 0
+    _, _, page, _, *salts = _HEADER.unpack_from(data)[:6]
+    if first == 0 and not _sound(data):
+        # Of a damaged header nothing can be believed; all frames of one log have the same salts.
+        salts = list(_FRAME.unpack_from(data, _HEADER.size)[2:4])
+    if not 512 <= page <= 65536 or page & (page - 1):
+        page = 4096
+    length = _FRAME.size + page
+    count = 0
+    for at in range(_HEADER.size + first * length, len(data) - _FRAME.size + 1, length):
+        _, size, *of_frame = _FRAME.unpack_from(data, at)[:4]
+        count += bool(size) and of_frame == salts
+    return count
 
 
 def promised(path: str) -> int:
@@ -124,7 +116,7 @@ def promised(path: str) -> int:
 
 
 def _sound(head: bytes) -> bool:
-    """Tell whether the header of a log has the checksum that it should."""
+    """Tell whether a log begins with a header of the checksum that it should have."""
     order = ">" if head[3] & 1 else "<"
     one = two = 0
     words = struct.unpack(f"{order}6I", head[:24])
