@@ -141,7 +141,8 @@ def test_a_crash_at_any_point_costs_nothing(home: HomeUnderTest, monkeypatch: py
         stack.callback(storm.close)
         storm.begin()
         trigger_of(point)(storm)
-        until(once.exists, what=f"a process to die at {point}: {POINTS[point]}")
+        died = lambda: once.exists() and len(once.read_text().split()) == 2
+        until(died, what=f"a process to die at {point}: {POINTS[point]}")
         enough = noted(place) + AFTER
         storm.kills.append(the_crash(point, once, storm))
         until(lambda: noted(place) >= enough)

@@ -74,13 +74,22 @@ def _never_was(home: Home) -> None:
     tells = {
         # One may be that which made it, torn by a power cut.
         "its log": commits_from(home.db, 0) > 1,
-        "the keeper's journal": os.path.exists(home.keeper_journal),
+        # Its first line names the boot; a keeper that was there first has written no other.
+        "the keeper's journal": _lines(home.keeper_journal) > 1,
         "files of jobs": bool(glob.glob(os.path.join(glob.escape(home.jobs), "*", "*"))),
         "backups": bool(_backups(home)),
     }
     found = [name for name, seen in tells.items() if seen]
     if found:
         raise _Damaged(f"is {'empty' if os.path.exists(home.db) else 'gone'}, and there are {', '.join(found)}")
+
+
+def _lines(path: str) -> int:
+    try:
+        with open(path, "rb") as file:
+            return sum(1 for _ in file)
+    except OSError:
+        return 0
 
 
 # --- the seal -------------------------------------------------------------------
