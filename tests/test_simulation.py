@@ -57,6 +57,58 @@ def test_the_promises_hold_whatever_happens(part: int) -> None:
     )
 
 
+# One scene, and a death at each of its effects --------------------------------------
+
+
+def scene(world: World) -> None:
+    """Play a little of everything."""
+    clients = world.clients
+    world.warm = True
+    world.start_agent()
+    clients.start("command", [{"d": 300_000, "code": 3}], {"retries": 1, "backoff": SECOND})
+    clients.start("function", [{"d": 100} for _ in range(4)], {"function": "m:tiny"})
+    world.pass_time(10_000)
+    clients.start("function", [{"d": 100}, {"d": 100, "how": "raise"}, {"d": 100}], {"function": "m:tiny"})
+    clients.start("command", [{"d": 60 * SECOND, "children": [(True, False)]}], {"grace": SECOND})
+    clients.start(
+        "command", [{"d": 60 * SECOND, "deaf": True}], {"timeout": SECOND, "grace": SECOND, "on_lost": "rerun"}
+    )
+    world.pass_time(SECOND // 2)
+    jobs = sorted(clients.jobs)
+    clients.start("function", [{"d": 400_000}], {"retries": 1}, {"after_any": jobs[:1], "concurrency": [["one", 1]]})
+    running = [deed.job for deed in world.deeds.values() if deed.living]
+    if running:
+        clients.say("suspend", running[:1])
+    world.pass_time(SECOND // 2)
+    if running:
+        clients.say("resume", running[:1])
+        clients.say("stop", running[-1:])
+    world.pass_time(4 * SECOND)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("along", [(), ("agent", "keeper"), ("agent", "keeper", "worker", "command")])
+@pytest.mark.parametrize("kind", ["agent", "keeper", "worker"])
+def test_a_death_at_any_effect_breaks_no_promise(kind: str, along: tuple[str, ...]) -> None:
+    number = 1
+    reached = True
+    while reached:
+        world = World()
+        world.kernel.doom, world.along = (kind, number), along
+        try:
+            scene(world)
+            reached = world.kernel.effects[kind] >= number
+            world.settle()
+        except BaseException as error:
+            error.add_note(f"it died at effect {number} of the {kind}\n" + "\n".join(world.history))
+            raise
+        finally:
+            world.close()
+        # Alone at each; the rarer deaths of several at some.
+        number += 4 if along else 1
+    assert number > 40
+
+
 # Cases ---------------------------------------------------------------------------
 
 

@@ -113,9 +113,11 @@ class Checks:
         for job, n, worker, queue, now, _ in rows:
             if not now:
                 holders.setdefault(queue, set()).add((job, n) if worker is None else worker)
-        settings = dict(self.db.execute("SELECT name, slots FROM queues").fetchall())
         for queue, holding in holders.items():
-            slots = settings.get(queue) or 2
+            if len(holding) <= max(1, self._taken.get(queue, 0)):
+                continue
+            row = self.db.execute("SELECT slots FROM queues WHERE name = ?", (queue,)).fetchone()
+            slots = 2 if row is None or row[0] is None else row[0]
             if len(holding) > max(slots, self._taken.get(queue, 0)):
                 raise Broken(f"{len(holding)} hold the {slots} slots of {queue}: {holding}")
         self._taken = {queue: len(holding) for queue, holding in holders.items()}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from simulation.deeds import Broken, Plan, Script, command_spec, function_spec
-from simulation.kernel import SECOND, Proc
+from simulation.kernel import SECOND
 from simulation.wire import End
 from vigie import frames
 
@@ -61,23 +62,28 @@ class Clients:
         self.world.note(f"client asks {op} { ({k: v for k, v in more.items() if k not in ('context',)}) }")
         return request
 
-    def todo(self) -> list[tuple[Proc | None, Callable[[], Any]]]:
+    def todo(self) -> list[Callable[[], Any]]:
         """Give what clients could do next."""
-        found: list[tuple[Proc | None, Callable[[], Any]]] = []
+        found: list[Callable[[], Any]] = []
         agent = self.world.agent
         for request in self.waiting:
             if request.end is None:
                 if agent is not None and agent.listening:
-                    found.append((None, lambda request=request: self._connect(request)))  # type: ignore[misc]
+                    found.append(partial(self._connect, request))
             elif request.end.readable:
-                found.append((None, lambda request=request: self._receive(request)))  # type: ignore[misc]
+                found.append(partial(self._receive, request))
         if agent is None and self.waiting:
-            found.append((None, self.world.start_agent))
+            found.append(self._start_agent)
         return found
+
+    def _start_agent(self) -> None:
+        if self.world.agent is None:
+            self.world.start_agent()
 
     def _connect(self, request: Request) -> None:
         agent = self.world.agent
-        assert agent is not None
+        if agent is None or not agent.listening or request.end is not None:
+            return
         end = agent.connect("client")
         request.end = end
         request.decoder = frames.Decoder()
@@ -85,7 +91,8 @@ class Clients:
         end.send(frames.encode(request.header, request.blobs))
 
     def _receive(self, request: Request) -> None:
-        assert request.end is not None
+        if request.end is None or not request.end.readable:
+            return
         data = request.end.recv(1 << 20)
         if not data:
             request.end = None

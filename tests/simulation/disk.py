@@ -42,7 +42,8 @@ class Disk:
         self.trouble: str | None = None
         #: Failures until the trouble is over.
         self.many = 0
-        self.syncs = 0
+        #: A sync has failed: what an open connection believes is not what the disk has.
+        self.unsafe = False
 
     def content(self, path: str) -> _Content:
         known = self.files.get(path)
@@ -120,11 +121,11 @@ class _File(apsw.VFSFile):
         if disk.fails("sync"):
             error = apsw.IOError("the disk does not take it")
             error.extendedresult = apsw.SQLITE_IOERR_FSYNC
+            disk.unsafe = True
             if self._content is not None:
                 # As Linux does: what could not be written passes for written, and is not tried again.
                 self._content.writes.clear()
             raise error
-        disk.syncs += 1
         if self._content is not None:
             self._content.settle()
 

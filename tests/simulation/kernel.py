@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -83,6 +84,9 @@ class Kernel:
         self.fds: dict[int, Proc] = {}
         self._next_fd = FIRST_FD
         self._last_ticks: dict[int, int] = {}
+        #: How many effects processes of each kind have carried out, and which one is the last: (kind, number).
+        self.effects: Counter[str] = Counter()
+        self.doom: tuple[str, int] | None = None
         #: Who executes.
         self.me: Proc | None = None
         #: Called with each process that just ended.
@@ -115,7 +119,9 @@ class Kernel:
         me = self.me
         if me is None:
             return
-        if me.dies_at == name:
+        self.effects[me.kind] += 1
+        if me.dies_at == name or self.doom == (me.kind, self.effects[me.kind]):
+            self.log(f"the {me.kind} {me.pid} dies at {name}")
             raise Killed(name)
         if me.fuse is not None:
             me.fuse -= 1

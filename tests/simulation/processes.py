@@ -7,7 +7,9 @@ import json
 import logging
 import os
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -20,6 +22,7 @@ import vigie.agent.watch
 import vigie.crash
 import vigie.keeper
 import vigie.keeper_talk
+import vigie.store.sqlite
 import vigie.worker_loop
 from simulation.disk import NAME, Vfs
 from simulation.kernel import NEVER, Kernel, Os, Proc, Time
@@ -112,6 +115,7 @@ class SimAgent:
         self.proc.on_death = self.died
         self.name = f"agent {world.count('agent')}"
         self.loop = Loop(kernel)
+        self.over = False
         self.listening = False
         self.sigchld = False
         self.agent: Agent | None = None
@@ -131,6 +135,35 @@ class SimAgent:
         agent.writer._carry_out = one_effect  # type: ignore[method-assign]
         agent.begin()
         self.listening = True
+
+    def todo(self) -> list[Callable[[], Any]]:
+        """Give what it could do now."""
+        loop = self.loop
+        found: list[Callable[[], Any]] = []
+        if loop.soon:
+            found.append(loop.turn)
+        found += [transport.receive for transport in loop.transports if transport.end.readable]
+        if self.stopping:
+            found.append(self.shut_down)
+        if self.sigchld:
+            found.append(self.reap)
+        if any(not self.world.kernel.fds[fd].living for fd in loop.readers):
+            found.append(self.look)
+        if self.wants_keeper:
+            found.append(self.meet_keeper)
+        return found
+
+    def reap(self) -> None:
+        """Have SIGCHLD come."""
+        self.sigchld = False
+        self.real.watch.reap()
+
+    def look(self) -> None:
+        """Call a reader whose process has ended."""
+        fds = self.world.kernel.fds
+        fd = next((fd for fd in self.loop.readers if not fds[fd].living), None)
+        if fd is not None:
+            self.loop.readers[fd]()
 
     @property
     def real(self) -> Agent:
@@ -153,6 +186,8 @@ class SimAgent:
     def meet_keeper(self) -> None:
         """Do what its link does to get a keeper, one step at a time."""
         world = self.world
+        if not self.wants_keeper:
+            return
         if world.keeper is None:
             world.start_keeper(self.proc.pid)
             return
@@ -170,6 +205,7 @@ class SimAgent:
             self.world.kernel.die(self.proc, 0)
         else:
             self.died()
+            self.world.connections.drop()
             self.world.start_agent(self.proc)
 
     def checkpoint(self) -> None:
@@ -192,24 +228,15 @@ class SimAgent:
         link = self.real.keeper
         return self.listening and not link.connected and not link._closing
 
-    def watched_end(self) -> int | None:
-        """Give a descriptor whose process has ended and which waits to be looked at."""
-        fds = self.world.kernel.fds
-        return next((fd for fd in self.loop.readers if not fds[fd].living), None)
-
     def died(self) -> None:
         """Close what it had open, as the kernel does; nothing that its libraries would add happens."""
         self.listening = False
+        self.over = True
         for transport in list(self.loop.transports):
             transport.end.close()
         self.loop.transports.clear()
         if self.agent is not None:
-            disk = Now.vfs.disk
-            disk.frozen = True
-            try:
-                self.agent.store.db.close(True)
-            finally:
-                disk.frozen = False
+            self.world.connections.give_back(self.agent.store.db)
             for link in self.agent.world.links.values():
                 if link.page is not None:
                     link.page.close()
@@ -270,6 +297,7 @@ class SimKeeper:
         self.proc.on_death = self.died
         self.name = f"keeper {world.count('keeper')}"
         self.listener = Listener()
+        self.over = False
         self.sigchld = False
         self.keeper: Keeper | None = None
 
@@ -294,27 +322,32 @@ class SimKeeper:
             return True
         return self.world.kernel.tells and proc.mark in keeper.adopted and keeper.adopted[proc.mark].fd is not None
 
-    def todo(self) -> list[Any]:
-        """Give what its selector would find ready."""
-        if self.keeper is None:
-            return []
-        fds = self.world.kernel.fds
-        ready: list[Any] = []
-        for number, key in list(self.real.selector.keys.items()):  # type: ignore[attr-defined]
-            if isinstance(key.fileobj, Listener):
-                hit = bool(key.fileobj.waiting)
-            elif isinstance(key.fileobj, End):
-                hit = key.fileobj.readable
-            else:
-                hit = number in fds and not fds[number].living
-            if hit:
-                ready.append(key)
-        return ready
+    def todo(self) -> list[Callable[[], Any]]:
+        """Give what it could do now."""
+        keys: dict[int, Selector.Key] = self.real.selector.keys  # type: ignore[attr-defined]
+        found: list[Callable[[], Any]] = [
+            partial(self.serve, number) for number, key in keys.items() if self._ready(number, key)
+        ]
+        if self.sigchld:
+            found.append(self.reap)
+        if self.real.ending:
+            found.append(self.leave)
+        return found
 
-    def serve(self, key: Any) -> None:
+    def _ready(self, number: int, key: Selector.Key) -> bool:
+        if isinstance(key.fileobj, Listener):
+            return bool(key.fileobj.waiting)
+        if isinstance(key.fileobj, End):
+            return key.fileobj.readable
+        fds = self.world.kernel.fds
+        return number in fds and not fds[number].living
+
+    def serve(self, number: int) -> None:
         """Do one round of its loop, for one ready descriptor."""
-        key.data(1)
-        self.real._tend()
+        key = self.real.selector.keys.get(number)  # type: ignore[attr-defined]
+        if key is not None and self._ready(number, key):
+            key.data(1)
+            self.real._tend()
 
     def reap(self) -> None:
         """Have SIGCHLD come."""
@@ -322,7 +355,12 @@ class SimKeeper:
         self.real._reap()
         self.real._tend()
 
+    def leave(self) -> None:
+        """End, for it has nothing to do."""
+        self.world.kernel.die(self.proc, 0)
+
     def died(self) -> None:
+        self.over = True
         if self.keeper is not None:
             talk: Talk = self.real.talk
             if talk.agent is not None:
@@ -477,6 +515,7 @@ class SimWorker:
         self.proc = proc
         self.id = number
         self.worker: _Worker | None = None
+        self.over = False
         self.running: Any = None
         self.deed: Any = None
         self.end_at = NEVER
@@ -488,28 +527,29 @@ class SimWorker:
         assert self.worker is not None
         return self.worker
 
-    def todo(self) -> list[Any]:
+    def todo(self) -> list[Callable[[], Any]]:
         """Give what it could do now."""
-        if self.proc.state == "T":
+        if self.proc.state != "S":
             return []
         if self.worker is None:
             return [self.start]
         if self.running is not None:
             return [self.finish] if self.world.kernel.mono_us >= self.end_at else []
-        found: list[Any] = []
-        sock = self.real.link._sock
+        worker = self.worker
+        sock = worker.link._sock
         if sock is None:
             agent = self.world.agent
-            if agent is not None and agent.listening:
-                found.append(self.connect)
-            return found
-        if sock.readable:
-            found.append(self.receive)
-        if self.real.queue:
+            return [self.connect] if agent is not None and agent.listening else []
+        found: list[Callable[[], Any]] = [self.receive] if sock.readable else []
+        if worker.queue:
             found.append(self.go_on)
-        elif self.real.link.since:
-            found.append(self.real.link.flush)
+        elif worker.link.since:
+            found.append(self.flush)
         return found
+
+    def flush(self) -> None:
+        """Send what waits, as the flusher does."""
+        self.real.link.flush()
 
     def start(self) -> None:
         self.worker = _Worker(self, self.world.home.worker_dir(self.id))
@@ -517,7 +557,8 @@ class SimWorker:
     def connect(self) -> None:
         """Do as ``Link.connect``."""
         agent = self.world.agent
-        assert agent is not None
+        if agent is None or not agent.listening:
+            return
         # Its own process accepts: the connection is there before the agent looks.
         me, self.world.kernel.me = self.world.kernel.me, None
         end = agent.connect("worker")
@@ -531,6 +572,8 @@ class SimWorker:
     def receive(self) -> None:
         """Take what came, and work."""
         worker = self.real
+        if self.running is not None or not worker.link._sock.readable:
+            return
         got = worker.link.receive(block=True)
         if got is None:
             worker.queue.clear()
@@ -543,6 +586,8 @@ class SimWorker:
     def go_on(self) -> None:
         """Do one round of ``Worker._serve``."""
         worker = self.real
+        if self.running is not None:
+            return
         reason = worker._work()
         if reason is None and not worker.queue and self.running is None:
             worker.link.flush()
@@ -607,6 +652,7 @@ class SimWorker:
             self.go_on()
 
     def died(self) -> None:
+        self.over = True
         if self.worker is not None:
             sock: Any = self.worker.link._sock
             if sock is not None:
@@ -616,6 +662,59 @@ class SimWorker:
         if self.deed is not None:
             self.deed.died()
         self.world.workers.pop(self.proc.pid, None)
+
+
+# --- the store's connection -------------------------------------------------------
+
+
+class Connections:
+    """One connection to the store for one agent after the other, as long as the disk is what it was.
+
+    Of a process that was killed nothing remains but the files. SQLite's recovery of them is not
+    what is tested here, and costs more than all the rest: so its successor gets the connection,
+    with the transaction rolled back, which is what recovery comes to.
+    """
+
+    def __init__(self) -> None:
+        self._spare: apsw.Connection | None = None
+
+    def open(self, path: str) -> apsw.Connection:
+        """Stand in for ``apsw.Connection``."""
+        spare, self._spare = self._spare, None
+        return apsw.Connection(path) if spare is None else spare
+
+    def give_back(self, db: apsw.Connection) -> None:
+        """Take over what a dead process had open."""
+        try:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        except apsw.ConnectionClosedError:
+            return
+        self._spare = db
+        if Now.vfs.disk.unsafe:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close it; nothing that its library does now reaches the disk."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            disk = Now.vfs.disk
+            disk.frozen = True
+            try:
+                spare.close(True)
+            finally:
+                disk.frozen = disk.unsafe = False
+
+
+class _Apsw:
+    """The module ``apsw`` for the store."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(apsw, name)
+
+    def Connection(self, path: str) -> apsw.Connection:
+        return Now.world.connections.open(path)
 
 
 # --- putting it in place ----------------------------------------------------------
@@ -663,6 +762,7 @@ def installed() -> ExitStack:
         patch(vigie.keeper.selectors, DefaultSelector=Selector),
         patch(vigie.keeper_talk, log=lambda text: None),
         patch(vigie.keeper, log=lambda text: kernel().log(f"keeper: {text}")),
+        patch(vigie.store.sqlite, apsw=_Apsw()),
         patch(vigie.crash, point=_pulse, ARMED=True),
         patch(vigie.worker_loop, time=time_),
         patch(vigie.worker_loop.worker_watch, has_children=lambda: False),

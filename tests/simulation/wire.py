@@ -119,6 +119,8 @@ class Transport(asyncio.Transport):
 
     def receive(self) -> None:
         """Hand the next bytes, or the end, to the protocol."""
+        if not self.end.readable:
+            return
         data = self.end.recv(1 << 20)
         if data:
             self.protocol.data_received(data)

@@ -9,6 +9,7 @@ import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import apsw
@@ -18,12 +19,15 @@ from simulation.clients import Clients
 from simulation.deeds import Broken, Deed, Script, exit_of
 from simulation.disk import Disk
 from simulation.kernel import NEVER, SECOND, Kernel, Killed, Proc
-from simulation.processes import Now, SimAgent, SimKeeper, SimWorker
+from simulation.processes import Connections, Now, SimAgent, SimKeeper, SimWorker
 from vigie import keeper_journal
 from vigie.agent.marks import Marks
 from vigie.config import Home
 from vigie.store.sqlite import Store
 from vigie.workfiles import Page
+
+Owner = SimAgent | SimKeeper | SimWorker | None
+Todo = tuple[Owner, Proc | None, Callable[[], Any]]
 
 #: A fresh store, made once.
 _template: bytes | None = None
@@ -50,6 +54,7 @@ class World:
         self.kernel.on_end = self._ended
         self.kernel.log = self.note
         Now.world = self
+        self.connections = Connections()
         Now.vfs.disk = Disk()
         place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.root = tempfile.mkdtemp(prefix="vgs-", dir=place)
@@ -73,6 +78,8 @@ class World:
         self.clients = Clients(self)
         self.checks = Checks(self)
         self.history: list[str] = []
+        #: Kinds of processes that die along with one that dies of an effect.
+        self.along: tuple[str, ...] = ()
         #: What a fault may explain.
         self.cuts = 0
         self._draws = 0
@@ -86,6 +93,7 @@ class World:
             proc.on_death()
         if self.keeper is not None:
             self.keeper.died()
+        self.connections.drop()
         shutil.rmtree(self.root, ignore_errors=True)
 
     def note(self, text: str) -> None:
@@ -111,58 +119,52 @@ class World:
             what(*args)
         except Killed:
             kernel.die(proc, signal.SIGKILL)
+            for kind in self.along:
+                for other in kernel.living(kind):
+                    kernel.die(other, signal.SIGKILL)
         finally:
             kernel.me = None
         kernel.advance(37)
         if proc.kind == "agent" and self.agent is not None:
             self.checks.look()
 
-    def todo(self) -> list[tuple[Proc | None, Callable[[], Any]]]:
-        """Give everything that could happen next."""
-        found: list[tuple[Proc | None, Callable[[], Any]]] = []
+    def todo(self) -> list[Todo]:
+        """Give everything that could happen next: to whom, in which process, what."""
+        found: list[Todo] = []
         agent, keeper = self.agent, self.keeper
         if agent is not None and agent.agent is not None:
-            proc, loop = agent.proc, agent.loop
-            if loop.soon:
-                found.append((proc, loop.turn))
-            found.extend((proc, transport.receive) for transport in loop.transports if transport.end.readable)
-            if agent.stopping:
-                found.append((proc, agent.shut_down))
-            if agent.sigchld:
-                found.append((proc, self._agent_reaps))
-            fd = agent.watched_end()
-            if fd is not None:
-                found.append((proc, loop.readers[fd]))
-            if agent.wants_keeper:
-                found.append((proc, agent.meet_keeper))
+            found += [(agent, agent.proc, what) for what in agent.todo()]
         if keeper is not None and keeper.keeper is not None:
-            found.extend((keeper.proc, lambda key=key: keeper.serve(key)) for key in keeper.todo())  # type: ignore[misc]
-            if keeper.sigchld:
-                found.append((keeper.proc, keeper.reap))
-            if keeper.keeper.ending:
-                found.append((None, lambda: self.kernel.die(keeper.proc, 0)))
-        for worker in list(self.workers.values()):
-            if worker.proc.living and worker.proc.twin_of is None:
-                found.extend((worker.proc, what) for what in worker.todo())
-        for proc in self.kernel.living("command", "child", "worker"):
-            if proc.twin_of is not None:
-                found.append((None, lambda proc=proc: self.kernel.execute(proc)))  # type: ignore[misc]
-            elif proc.end_at <= self.kernel.mono_us and proc.state != "T":
-                found.append((None, lambda proc=proc: self.kernel.die(proc, proc.end_status)))  # type: ignore[misc]
-        found.extend(self.clients.todo())
+            found += [(keeper, keeper.proc, what) for what in keeper.todo()]
+        now = self.kernel.mono_us
+        for proc in self.kernel.table.values():
+            if proc.twin_of is not None and proc.living:
+                found.append((None, None, partial(self.kernel.execute, proc)))
+            elif proc.end_at <= now and proc.state == "S":
+                found.append((None, None, partial(self._end, proc)))
+        for worker in self.workers.values():
+            if worker.proc.twin_of is None:
+                found += [(worker, worker.proc, what) for what in worker.todo()]
+        found += [(None, None, what) for what in self.clients.todo()]
         return found
+
+    def _end(self, proc: Proc) -> None:
+        if proc.state == "S" and proc.end_at <= self.kernel.mono_us:
+            self.kernel.die(proc, proc.end_status)
+
+    def _happen(self, owner: Owner, proc: Proc | None, what: Callable[[], Any]) -> None:
+        if proc is None:
+            what()
+            self.kernel.advance(11)
+        elif proc.living and not (owner is not None and owner.over):
+            self.do(proc, what)
 
     def happen(self, choice: int) -> bool:
         """Let one thing happen; False if there is none."""
         todo = self.todo()
         if not todo:
             return False
-        proc, what = todo[choice % len(todo)]
-        if proc is None:
-            what()
-            self.kernel.advance(11)
-        else:
-            self.do(proc, what)
+        self._happen(*todo[choice % len(todo)])
         return True
 
     def go(self, script: Script) -> None:
@@ -195,12 +197,15 @@ class World:
         assert self.agent is not None
         return str(self.agent.real.store.db.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()[0])
 
-    def calm(self, most: int = 400) -> bool:
-        """Let everything happen until nothing is left, fairly; False if it never ends."""
-        for _ in range(most):
-            self._turn += 1
-            if not self.happen(self._turn):
+    def calm(self, most: int = 2000) -> bool:
+        """Let everything happen until nothing is left, each in its turn; False if it never ends."""
+        while most > 0:
+            todo = self.todo()
+            if not todo:
                 return True
+            for one in todo[:most]:
+                self._happen(*one)
+            most -= len(todo)
         return False
 
     def next_instant(self) -> int | None:
@@ -261,11 +266,6 @@ class World:
         me = self.kernel.me
         self.do(keeper.proc, keeper.start)
         self.kernel.me = me
-
-    def _agent_reaps(self) -> None:
-        assert self.agent is not None
-        self.agent.sigchld = False
-        self.agent.real.watch.reap()
 
     def begin_command(self, mark: str, spec: dict[str, Any], keeper: Proc) -> Proc:
         """A command begins."""
@@ -383,6 +383,7 @@ class World:
         self.cuts += 1
         self.clients.all_die()
         self.kernel.power_cut()
+        self.connections.drop()
         Now.vfs.disk.cut(lambda many: script.take(many + 1))
         for path in [self.home.keeper_journal]:
             _tear(path, script)
@@ -401,8 +402,9 @@ class World:
     def settle(self) -> None:
         """End all faults and let time go on until everything is at rest; then look at all of it."""
         Now.vfs.disk.trouble = None
+        self.kernel.doom = None
         for proc in self.kernel.living():
-            proc.fuse = None
+            proc.fuse = proc.dies_at = None
         self.note("settling")
         if self.kernel.set_by < 0:
             self.kernel.set_wall(-self.kernel.set_by)
@@ -410,7 +412,7 @@ class World:
         for turn in range(3000):
             if self.agent is None:
                 self.start_agent()
-            if not self.calm(2000):
+            if not self.calm():
                 raise Broken("they talk for ever")
             if self.at_rest():
                 break
