@@ -13,8 +13,8 @@ LIMITS: dict[str, str] = {
     "function-one": "two commits that wait for the disk, and five wake-ups of another process (client, agent, worker "
     "and back), of about 0.1 ms each on a virtual machine. huey here neither syncs nor wakes: it polls.",
     "submits-one": "one commit that waits for the disk, two wake-ups, and about 0.3 ms of Python on either side.",
-    "submits-eight": "client and agent take about 0.3 ms of Python each for a submit, on two cores together; the commits "
-    "are shared. A smaller request (a context and a task by their digests) would cut both.",
+    "submits-eight": "client and agent take about 0.3 ms of Python each for a submit, on two cores together; the "
+    "commits are shared. A smaller request (a context and a task by their digests) would cut both.",
     "commands": "one commit for each command, since two slots give two ends at a time; then spawn, journal and reap in "
     "the keeper. Claiming ahead of a free slot would hide the commit.",
     "output": "the command writes into the file itself: what differs is the disk from round to round.",
