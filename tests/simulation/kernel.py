@@ -44,6 +44,7 @@ class Proc:
         self.end_status = 0
         #: Between fork and exec: it still looks like its parent.
         self.twin_of: Proc | None = None
+        self.exec_at = 0
         #: What it does first when it has come to its exec.
         self.on_exec: Callable[[], None] = lambda: None
         #: Effects that it carries out until it is killed; None: no limit.
@@ -150,6 +151,8 @@ class Kernel:
     def forked(self, proc: Proc) -> None:
         """A parent is between fork and exec of a process, and may die there; the process goes on."""
         proc.twin_of = self.table[proc.ppid]
+        # Should the parent die now, it takes its time.
+        proc.exec_at = self.mono_us + 50_000
         self.pulse("after fork")
         self.execute(proc)
         self.pulse("after exec")

@@ -347,13 +347,19 @@ class SimKeeper:
         key = self.real.selector.keys.get(number)  # type: ignore[attr-defined]
         if key is not None and self._ready(number, key):
             key.data(1)
-            self.real._tend()
+            self._tend()
 
     def reap(self) -> None:
         """Have SIGCHLD come."""
         self.sigchld = False
         self.real._reap()
+        self._tend()
+
+    def _tend(self) -> None:
         self.real._tend()
+        self.world.noted.update(
+            mark for mark, said in self.real.marks.items() if said["k"] == "ended" and said.get("known")
+        )
 
     def leave(self) -> None:
         """End, for it has nothing to do."""

@@ -20,7 +20,6 @@ from simulation.deeds import Broken, Deed, Script, exit_of
 from simulation.disk import Disk
 from simulation.kernel import NEVER, SECOND, Kernel, Killed, Proc
 from simulation.processes import Connections, Now, SimAgent, SimKeeper, SimWorker
-from vigie import keeper_journal
 from vigie.agent.marks import Marks
 from vigie.config import Home
 from vigie.store.sqlite import Store
@@ -73,6 +72,8 @@ class World:
         #: and takes for the main process the oldest that leads a session: a child's child, if the main process
         #: has ended by then. Nothing that Linux tells could tell them apart.
         self.nameless: set[str] = set()
+        #: Marks of which a keeper has learnt the end, and then done something else: it must have written it down.
+        self.noted: set[str] = set()
         #: How children of commands ended: mark -> (exit code, signal).
         self.child_ends: dict[str, set[tuple[int | None, int | None]]] = {}
         self.clients = Clients(self)
@@ -138,8 +139,9 @@ class World:
             found += [(keeper, keeper.proc, what) for what in keeper.todo()]
         now = self.kernel.mono_us
         for proc in self.kernel.table.values():
-            if proc.twin_of is not None and proc.living:
-                found.append((None, None, partial(self.kernel.execute, proc)))
+            if proc.twin_of is not None:
+                if proc.living and proc.exec_at <= now:
+                    found.append((None, None, partial(self.kernel.execute, proc)))
             elif proc.end_at <= now and proc.state == "S":
                 found.append((None, None, partial(self._end, proc)))
         for worker in self.workers.values():
@@ -211,6 +213,7 @@ class World:
     def next_instant(self) -> int | None:
         """Give when (mono µs) something happens by itself, None if never."""
         times = [proc.end_at for proc in self.kernel.living() if proc.state != "T" and proc.end_at < NEVER]
+        times += [proc.exec_at for proc in self.kernel.living() if proc.twin_of is not None]
         times += [w.end_at for w in self.workers.values() if w.running is not None and w.proc.state != "T"]
         if self.agent is not None and self.agent.agent is not None:
             timer = self.agent.loop.next_timer()
@@ -358,14 +361,7 @@ class World:
             return None
         if deed.proc.knowers:
             return ", ".join(sorted(deed.proc.knowers))
-        try:
-            with open(self.home.keeper_journal, "rb") as file:
-                said = keeper_journal.replay(file.read()).marks.get(mark)
-        except FileNotFoundError:
-            return None
-        if said is not None and said["k"] == "ended" and said.get("known"):
-            return "the keeper's journal"
-        return None
+        return "the keeper's journal" if mark in self.noted else None
 
     # --- faults ---------------------------------------------------------------------
 
@@ -383,6 +379,7 @@ class World:
         self.cuts += 1
         self.clients.all_die()
         self.kernel.power_cut()
+        self.noted.clear()
         self.connections.drop()
         Now.vfs.disk.cut(lambda many: script.take(many + 1))
         for path in [self.home.keeper_journal]:
