@@ -227,3 +227,13 @@ def test_the_clock_is_set_once_for_what_was_delayed_meanwhile(world: World) -> N
     # Its first commit fails, so that both are in the second.
     Now.vfs.disk.trouble, Now.vfs.disk.many = "full", 1
     world.calm()
+
+
+def test_those_that_pass_the_slots_pass_whoever_stands_before_them(world: World) -> None:
+    world.clients.start("command", [{"d": SECOND}])
+    world.until(lambda: world.runs(1))
+    world.clients.start("command", [{"d": SECOND}, {"d": SECOND}])
+    world.clients.start("command", [{}], options={"now": True})
+    # Both arrive in one transaction: one slot is free, and the other command stands in the way.
+    world.clients.arrive()
+    world.until(lambda: world.runs(4))

@@ -39,6 +39,7 @@ SELECT k.key, count(*) FROM job_keys k JOIN jobs j ON j.id = k.job
 WHERE j.state IN ('assigned', 'running', 'suspended') GROUP BY k.key"""
 ATTEMPTS = "SELECT n, state, exit_code, signal, reason FROM attempts WHERE job = ?"
 EVENTS = "SELECT id, verb, job, last, before, after FROM events WHERE id > ? ORDER BY id"
+AT_ONCE = "SELECT id FROM jobs WHERE state = 'queued' AND now = 1 AND keyed = 0"
 WAITING = "SELECT id, priority FROM jobs WHERE state = 'queued' AND keyed = 0 AND queue = 'default'"
 JOBS = """
 SELECT j.id, j.state, j.reason, j.exit_code, j.signal, j.attempt, j.tries_from, j.result, t.kind, t.argv, j.args,
@@ -88,6 +89,11 @@ class Checks:
         now_open = {(row[0], row[1]) for row in rows}
         if not fresh:
             self._in_order(db, [row for row in rows if (row[0], row[1]) not in self._open])
+        dispatch = agent.real.dispatch
+        if dispatch.open and not dispatch.settings("default").paused:
+            waiting = db.execute(AT_ONCE).fetchall()
+            if waiting:
+                raise Broken(f"jobs wait that may pass the slots: {waiting}")
         gone = self._open - now_open
         self._open = now_open
         if gone or fresh:

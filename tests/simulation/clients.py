@@ -90,6 +90,16 @@ class Clients:
         end.send(frames.encode({"vigie": 1, "role": "client", "version": "1", "program": "sim", "terminal": None}))
         end.send(frames.encode(request.header, request.blobs))
 
+    def arrive(self) -> None:
+        """Have all requests reach the agent before it does anything."""
+        agent = self.world.agent
+        assert agent is not None
+        for request in self.waiting:
+            self._connect(request)
+        for transport in list(agent.loop.transports):
+            while transport.end.readable:
+                self.world.do(agent.proc, transport.receive)
+
     def _receive(self, request: Request) -> None:
         if request.end is None or not request.end.readable:
             return

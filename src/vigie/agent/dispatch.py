@@ -188,12 +188,17 @@ class Dispatch:
         settings = self.settings(queue)
         if settings.paused:
             return
-        page = FIRST_PAGE
+        page, only_now = FIRST_PAGE, False
         while True:
             full = self.used(queue) >= settings.slots
-            rows = self._ready(queue, full and not self._room(queue), page)
+            only_now = only_now or (full and not self._room(queue))
+            rows = self._ready(queue, only_now, page)
             claimed = self._claim_rows(queue, settings, rows)
-            if claimed < len(rows) or len(rows) < page:
+            if claimed < len(rows):
+                if only_now:
+                    return
+                only_now = True  # those that pass the slots may stand behind
+            elif len(rows) < page:
                 return
             page = PAGE
 
