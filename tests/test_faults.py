@@ -298,8 +298,10 @@ class Watchmaker:
     def __init__(self, home: HomeUnderTest, path: Path) -> None:
         self._file = path / "clock"
         self.set("+0")
-        preload = subprocess.check_output([need("faketime"), "-f", "+0", "printenv", "LD_PRELOAD"], text=True).strip()
-        own_agent(
+        # Not through the program: it leaves a segment of shared memory behind.
+        lib = Path(need("faketime")).parent.parent / "lib"
+        preload = str(next(path for end in ("", "*/") for path in lib.glob(f"{end}faketime/libfaketime.so.1")))
+        self.agent = own_agent(
             home,
             env={
                 "LD_PRELOAD": preload,
@@ -322,8 +324,14 @@ class Watchmaker:
 
 
 @pytest.fixture
-def watchmaker(home: HomeUnderTest, tmp_path: Path) -> Watchmaker:
-    return Watchmaker(home, tmp_path)
+def watchmaker(home: HomeUnderTest, tmp_path: Path) -> Iterator[Watchmaker]:
+    made = Watchmaker(home, tmp_path)
+    yield made
+    made.agent.kill()
+    made.agent.wait(30)
+    # Shared memory that libfaketime made for it.
+    for name in (f"faketime_shm_{made.agent.pid}", f"sem.faketime_sem_{made.agent.pid}"):
+        Path("/dev/shm", name).unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("by", ["+365d", "-365d"])
