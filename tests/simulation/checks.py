@@ -94,10 +94,6 @@ class Checks:
             waiting = db.execute(AT_ONCE).fetchall()
             if waiting:
                 raise Broken(f"jobs wait that may pass the slots: {waiting}")
-            taken = {(row[0], row[1]) if row[2] is None else row[2] for row in rows}
-            waiting = db.execute(WAITING).fetchall()
-            if waiting and len(taken) < self._slots_of("default"):
-                raise Broken(f"{taken} hold the slots, some are free, and these wait: {waiting}")
         gone = self._open - now_open
         self._open = now_open
         if gone or fresh:
@@ -126,14 +122,11 @@ class Checks:
         for queue, holding in holders.items():
             if len(holding) <= max(1, self._taken.get(queue, 0)):
                 continue
-            slots = self._slots_of(queue)
+            row = self.db.execute("SELECT slots FROM queues WHERE name = ?", (queue,)).fetchone()
+            slots = 2 if row is None or row[0] is None else row[0]
             if len(holding) > max(slots, self._taken.get(queue, 0)):
                 raise Broken(f"{len(holding)} hold the {slots} slots of {queue}: {holding}")
         self._taken = {queue: len(holding) for queue, holding in holders.items()}
-
-    def _slots_of(self, queue: str) -> int:
-        row = self.db.execute("SELECT slots FROM queues WHERE name = ?", (queue,)).fetchone()
-        return 2 if row is None or row[0] is None else int(row[0])
 
     def _in_order(self, db: apsw.Connection, claimed: list[tuple[Any, ...]]) -> None:
         """First in, first out, among those of one priority that wait for nothing but a slot."""
