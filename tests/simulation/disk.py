@@ -10,6 +10,10 @@ import apsw
 NAME = "vigie-simulation"
 
 
+class PowerFails(BaseException):
+    """The power fails while somebody writes."""
+
+
 class _Content:
     """One file: what is surely on disk, and what came after."""
 
@@ -42,6 +46,8 @@ class Disk:
         self.trouble: str | None = None
         #: Failures until the trouble is over.
         self.many = 0
+        #: Writes and syncs until the power fails.
+        self.power: int | None = None
         #: A sync has failed: what an open connection believes is not what the disk has.
         self.unsafe = False
 
@@ -56,6 +62,12 @@ class Disk:
         return known
 
     def fails(self, what: str) -> bool:
+        if self.power is not None:
+            self.power -= 1
+            if self.power <= 0:
+                self.power = None
+                self.unsafe = True
+                raise PowerFails
         if self.trouble != what:
             return False
         self.many -= 1

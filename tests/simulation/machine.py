@@ -72,10 +72,13 @@ class Machine(RuleBasedStateMachine):
     def misfortune(self, script: bytes) -> None:
         choose = Script(script)
         world = self.world
-        what = choose.take(8)
+        what = choose.take(9)
         agent = world.agent
         if what == 0:
             world.power_cut(choose)
+        elif what == 8:
+            Now.vfs.disk.power = 1 + choose.take(40)
+            world.cut_script = Script(bytes(reversed(script)))
         elif what == 1:
             world.kernel.set_wall((-3600, 3600, 86_400 * 365)[choose.take(3)] * SECOND)
         elif what == 2:

@@ -17,7 +17,7 @@ import apsw
 from simulation.checks import Checks
 from simulation.clients import Clients
 from simulation.deeds import Broken, Deed, Script, exit_of
-from simulation.disk import Disk
+from simulation.disk import Disk, PowerFails
 from simulation.kernel import NEVER, SECOND, Kernel, Killed, Proc
 from simulation.processes import Connections, Now, SimAgent, SimKeeper, SimWorker
 from vigie.agent.marks import Marks
@@ -83,6 +83,8 @@ class World:
         self.along: tuple[str, ...] = ()
         #: What a fault may explain.
         self.cuts = 0
+        #: How much of the files a cut leaves that comes in the middle of something.
+        self.cut_script = Script(b"")
         self._draws = 0
         self._turn = 0
 
@@ -123,6 +125,10 @@ class World:
             for kind in self.along:
                 for other in kernel.living(kind):
                     kernel.die(other, signal.SIGKILL)
+        except PowerFails:
+            kernel.me = None
+            self.power_cut(self.cut_script)
+            return
         finally:
             kernel.me = None
         kernel.advance(37)
@@ -398,7 +404,7 @@ class World:
 
     def settle(self) -> None:
         """End all faults and let time go on until everything is at rest; then look at all of it."""
-        Now.vfs.disk.trouble = None
+        Now.vfs.disk.trouble = Now.vfs.disk.power = None
         self.kernel.doom = None
         for proc in self.kernel.living():
             proc.fuse = proc.dies_at = None
