@@ -99,7 +99,7 @@ def test_a_function_by_its_import_path(here: Path) -> None:
     assert made.task["kind"] == "function"
     assert made.task["function"] == "shop.tasks:Class.rebuild"
     assert made.task["label"] == 'shop.tasks:Class.rebuild("a", 1)'
-    assert (made.blobs, made.encodings) == ([b'[["a",1],{}]'], ["json"])
+    assert (made.blobs, made.fields) == ([b'[["a",1],{}]'], {})
     assert made.context["path"] == [str(here)]
     assert made.context["python"] == sys.executable
     keywords = what([], Options(), function_name="m:f", arguments='{"x": [1]}')

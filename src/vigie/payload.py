@@ -12,12 +12,13 @@ The signature is checked before anything is unpickled. Standard library only
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     Path = list[Any]
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PayloadError",
     "dump_arguments",
+    "dump_calls",
     "dump_exception",
     "dump_function",
     "dumps",
@@ -44,6 +46,7 @@ _BITS = 14_000
 _LINKS = 20
 
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_dumps_standard = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _decoder = json.JSONDecoder()
 #: What decode calls between two searches for white space, which is half of its time for a short text.
 _scan: Any = getattr(_decoder, "scan_once", _decoder.raw_decode)
@@ -110,6 +113,28 @@ def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes | N
     for word, value in kwargs.items():
         _probe(value, f"kwargs[{word!r}]")
     return dumps(both, key, "the arguments")
+
+
+def dump_calls(calls: Sequence[tuple[Any, ...]]) -> bytes | None:
+    """Encode the positional arguments of many calls as one JSON array of ``[args, {}]``.
+
+    None unless every argument is a plain scalar that any JSON parser gives back unchanged: then
+    each call must go through :func:`dump_arguments`.
+
+    >>> dump_calls([(1, "a"), (2.5,)])
+    b'[[[1,"a"],{}],[[2.5],{}]]'
+    >>> dump_calls([(1, [])]), dump_calls([(float("nan"),)])
+    (None, None)
+    """
+    values = list(itertools.chain.from_iterable(calls))
+    if not set(map(type, values)) <= _SCALARS:
+        return None
+    if not all(value.bit_length() <= _BITS for value in values if type(value) is int):
+        return None
+    try:
+        return _dumps_standard([(args, {}) for args in calls]).encode()
+    except ValueError:
+        return None  # NaN, Infinity or a lone surrogate
 
 
 def loads(encoding: str, data: bytes, key: bytes | None) -> Any:

@@ -81,8 +81,8 @@ class Options:
 class Submission:
     """A request ready to be sent: ``task``, ``context`` and ``job`` as the protocol has them.
 
-    ``blobs`` are the code of a pickled function, if any, and then the arguments of
-    each job; ``encodings`` says how each job's arguments are encoded.
+    ``blobs`` are the code of a pickled function, if any, and then the arguments of the
+    jobs; ``fields`` is what the request says of them: how each is encoded, say.
     """
 
     def __init__(
@@ -92,10 +92,9 @@ class Submission:
         *,
         cwd: str | None = None,
         blobs: Sequence[bytes] = (),
-        encodings: Sequence[str] = (),
         path: Sequence[str] = (),
         count: int = 1,
-        deps: Mapping[str, Any] | None = None,
+        fields: Mapping[str, Any] | None = None,
     ) -> None:
         where = surroundings.directory(options.cwd) if cwd is None else cwd
         self.python: str | None = task.pop("python", None)
@@ -114,9 +113,8 @@ class Submission:
             "path": list(path),
         }
         self.blobs = list(blobs)
-        self.encodings = list(encodings)
         self.count = count
-        self.deps = dict(deps or {})
+        self.fields = dict(fields or {})
         self.stdin = options.stdin
 
     def send(self, client: Client) -> dict[str, Any]:
@@ -133,10 +131,7 @@ class Submission:
             What the client raises; nothing was submitted then.
         """
         fields: dict[str, Any] = {"task": self.task, "context": self.context, "job": self.job, "count": self.count}
-        if self.encodings:
-            fields["encodings"] = self.encodings
-        if self.deps:
-            fields["deps"] = self.deps
+        fields.update(self.fields)
         if self.stdin is None:
             return client.call_with_blobs("submit", self.blobs, **fields)[0]
         rid = os.urandom(16).hex()
@@ -285,7 +280,7 @@ def function(name: str, options: Options, arguments: str | None = None) -> Submi
 
     blob = json.dumps([args, kwargs], separators=(",", ":")).encode()
     path = surroundings.import_path(where, own=False)
-    return Submission(task, options, cwd=where, blobs=[blob], encodings=["json"], path=path)
+    return Submission(task, options, cwd=where, blobs=[blob], path=path)
 
 
 def _arguments(text: str | None) -> tuple[list[Any], dict[str, Any]]:

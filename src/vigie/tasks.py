@@ -172,7 +172,7 @@ def _start_function(
     options = _options(given)
     try:
         reference, code, label = payload.dump_function(function, here.key)
-        encoded, deps = _arguments(here, calls)
+        blobs, fields = _arguments(here, calls)
     except payload.PayloadError as error:
         raise NotSerializable(str(error)) from None
     where = environment.directory(options.cwd)
@@ -187,11 +187,10 @@ def _start_function(
         task_fields,
         options,
         cwd=where,
-        blobs=[*([code] if code is not None else []), *(blob for _, blob in encoded)],
-        encodings=[encoding for encoding, _ in encoded],
+        blobs=[code, *blobs] if code is not None else blobs,
         path=environment.import_path(where),
         count=len(calls),
-        deps=deps,
+        fields=fields,
     )
     return [Job(job, here) for job in made.send(here.client)["ids"]]
 
@@ -204,13 +203,20 @@ def _own_python() -> str:
 
 def _arguments(
     here: Session, calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
-) -> tuple[list[tuple[str, bytes]], dict[str, Any]]:
-    """Encode the arguments of each call; give also where jobs' results go in them."""
-    encoded = []
+) -> tuple[list[bytes], dict[str, Any]]:
+    """Encode the arguments of each call; give the blobs, and what the request says of them."""
+    if len(calls) > 1 and not any(kwargs for _, kwargs in calls):
+        together = payload.dump_calls([args for args, _ in calls])
+        if together is not None:
+            return [together], {"together": True}
+    encodings: list[str] = []
+    blobs: list[bytes] = []
     deps: dict[str, Any] = {}
     for index, (args, kwargs) in enumerate(calls):
         clean, named, found = payload.extract_dependencies(args, kwargs, lambda value: isinstance(value, Job))
         if found:
             deps[str(index)] = [[path, job] for path, job in found]
-        encoded.append(payload.dump_arguments(clean, named, here.key))
-    return encoded, deps
+        encoding, blob = payload.dump_arguments(clean, named, here.key)
+        encodings.append(encoding)
+        blobs.append(blob)
+    return blobs, {"encodings": encodings, **({"deps": deps} if deps else {})}

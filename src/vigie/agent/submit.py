@@ -44,20 +44,38 @@ def submit(core: Core, request: dict[str, Any], blobs: Sequence[bytes], who: Who
     jobs.task = core.store.intern_task(task, code)
     jobs.context = core.store.intern_context(request["context"])
     jobs.label = task["label"]
-    encodings = request.get("encodings") or [request.get("encoding", "json")] * count
     first = core.store.last_id() + 1
-    given = [(blobs[i], encodings[i]) if i < len(blobs) else (None, None) for i in range(count)]
-    if any(needs) or jobs.keys or jobs.tags:
-        for i, (args, encoding) in enumerate(given):
-            jobs.insert(first + i, args, encoding, needs[i])
+    alone = any(needs) or jobs.keys or jobs.tags
+    if request.get("together") and not alone:
+        jobs.insert_together(first, count, blobs[0])
     else:
-        jobs.insert_many(first, given)
+        given = _given(core, request, blobs, count)
+        if alone:
+            for i, (args, encoding) in enumerate(given):
+                jobs.insert(first + i, args, encoding, needs[i])
+        else:
+            jobs.insert_many(first, given)
     if jobs.due is not None and options.get("delay") is not None:
         core.store.run("mark_relative", (first, first + count - 1))
     core.dirty.add(queue)
     if jobs.keys:
         core.keyed.add(queue)
     return {"ids": list(range(first, first + count)), "existing": False}
+
+
+def _given(
+    core: Core, request: dict[str, Any], blobs: Sequence[bytes], count: int
+) -> list[tuple[bytes | None, str | None]]:
+    """Give the arguments of each job, and how they are encoded."""
+    if request.get("together"):
+        together: list[tuple[bytes | None, str | None]] = [
+            (args, "json") for (args,) in core.store.run("apart", (blobs[0].decode(),))
+        ]
+        if len(together) != count:
+            raise UsageError(f"count is {count}, and there are arguments for {len(together)}")
+        return together
+    encodings = request.get("encodings") or [request.get("encoding", "json")] * count
+    return [(blobs[i], encodings[i]) if i < len(blobs) else (None, None) for i in range(count)]
 
 
 def _task(wanted: dict[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], bytes | None, Sequence[bytes]]:
@@ -147,17 +165,30 @@ class _Jobs:
 
     def insert_many(self, first: int, given: Sequence[tuple[bytes | None, str | None]]) -> None:
         """Insert jobs that wait for nothing but a time or a slot, with ids from ``first`` on."""
-        core, who, at = self.core, self.who, self.created
         state, blocked_by, _ = self._begin_state({})
         head, tail = self._head, self._tail()
-        core.store.run_many(
+        self.core.store.run_many(
             "insert_job_given_id",
             (
                 (job, *head, args, encoding, state, blocked_by, *tail)
                 for job, (args, encoding) in enumerate(given, first)
             ),
         )
-        core.log_many("submitted", range(first, first + len(given)), who=who, after=state, detail=self.label, at=at)
+        self._note(first, len(given), state, blocked_by)
+
+    def insert_together(self, first: int, count: int, together: bytes) -> None:
+        """The same, of functions whose arguments are one JSON array."""
+        state, blocked_by, _ = self._begin_state({})
+        store, before = self.core.store, self.core.store.db.total_changes()
+        store.run("insert_jobs_together", (first, *self._head, state, blocked_by, *self._tail(), together.decode()))
+        found = store.db.total_changes() - before
+        if found != count:
+            raise UsageError(f"count is {count}, and there are arguments for {found}")
+        self._note(first, count, state, blocked_by)
+
+    def _note(self, first: int, count: int, state: str, blocked_by: str | None) -> None:
+        core, jobs = self.core, range(first, first + count)
+        core.log_many("submitted", jobs, who=self.who, after=state, detail=self.label, at=self.created)
         if blocked_by == "time":
             core.after(core.rearm)
 

@@ -24,6 +24,17 @@ INSERT INTO jobs (id, name, task, context, args, encoding, state, blocked_by, qu
     keyed, created, due, key, stdin)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
+-- name: insert_jobs_together
+-- Many whose arguments are one JSON array, with ids from the first on.
+INSERT INTO jobs (id, name, task, context, args, encoding, state, blocked_by, queue, priority, now,
+    keyed, created, due, key, stdin)
+SELECT ?1 + key, ?2, ?3, ?4, CAST(value AS BLOB), 'json', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14
+FROM json_each(?15);
+
+-- name: apart
+-- The arguments of each job out of one JSON array.
+SELECT CAST(value AS BLOB) FROM json_each(?) ORDER BY key;
+
 -- name: last_id
 -- The highest id ever given.
 SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'jobs'), 0);
