@@ -6,6 +6,7 @@ process really dies there, and unless the torture's judge finds the books in ord
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -37,6 +38,7 @@ MORE = {
     "leave": ["child"] * 40,
     "quit": ["fresh"] * 40,
     "held": ["batch"] * 25,
+    "samples": ["output"] * 40,
 }
 #: Points that everything passes again and again: there the crash comes in the middle of things.
 LATER = 6
@@ -53,6 +55,7 @@ ONCE = (
     "held",
     "quit",
     "replayed",
+    "delete",
 )
 #: Jobs to be acknowledged after the crash.
 AFTER = 12
@@ -73,6 +76,15 @@ def lose_a_command(storm: Storm) -> None:
     send_signal(Identity(pid, ticks), signal.SIGKILL)
 
 
+def remove_a_job(storm: Storm) -> None:
+    """Its output goes, and what is known of it. The agent dies over that, and the next one answers."""
+    job = vigie.start(["/bin/sh", "-c", "echo out; echo err >&2"], now=True)
+    job.wait(30)
+    assert lengths(storm, job.id)
+    job.remove()
+    assert job.id not in {one.id for one in vigie.jobs()}
+
+
 def kinds_for(point: str) -> list[str]:
     if point.endswith("-adopted"):
         return ["function"]  # a worker lives long enough for a successor to find it
@@ -84,6 +96,8 @@ def nothing_more(storm: Storm) -> None:
 
 
 def trigger_of(point: str) -> Callable[[Storm], None]:
+    if point.endswith("-delete"):
+        return remove_a_job
     return lose_a_command if point.endswith("-lost") else nothing_more
 
 
@@ -106,6 +120,19 @@ def rows(storm: Storm, statement: str, *bind: object) -> list[Any]:
         return db.execute(statement, bind).fetchall()
 
 
+def lengths(storm: Storm, job: int | None = None) -> list[Any]:
+    """Read the samples, all or those of a job; the file must be whole."""
+    with closing(apsw.Connection(storm.home.samples, flags=apsw.SQLITE_OPEN_READONLY)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return db.execute("SELECT job, attempt, at, out, err FROM lengths WHERE ? IN (job, 0)", (job or 0,)).fetchall()
+
+
+def said(place: Place) -> dict[int, str]:
+    """What each job says on both streams, as its client noted."""
+    notes = [json.loads(line) for line in Path(place.top, "notes").read_text().splitlines()]
+    return {note["job"]: note["says"] for note in notes if "says" in note}
+
+
 def noted(place: Place) -> int:
     return Path(place.top, "notes").read_bytes().count(b"\n")
 
@@ -122,10 +149,24 @@ def wanted(point: str, place: Place) -> str:
 def the_crash(point: str, once: Path, storm: Storm) -> Kill:
     """What the dead process left in its file, as the judge takes it."""
     pid, at = map(int, once.read_text().split())
-    kind = "agent" if point.startswith("store") else point.partition("-")[0]
+    kind = "agent" if point.startswith(("store", "samples")) else point.partition("-")[0]
     workers = tuple(row[0] for row in rows(storm, "SELECT id FROM workers WHERE pid = ?", pid))
     assert workers or kind != "worker"
     return Kill(kind, at, keeper=kind == "keeper", workers=workers, alone=kind == "keeper" and not storm.kills)
+
+
+def unlike(storm: Storm) -> list[str]:
+    """Name the jobs of whose two streams something is missing or too much, or sampled longer than they are."""
+    found = []
+    sampled = {job: (out, err) for job, _, _, out, err in sorted(lengths(storm))}
+    for job, token in said(storm.place).items():
+        if vigie.get(job).state != "completed":
+            continue  # stopped before it could speak
+        records = sorted((record.stream, record.text) for record in vigie.get(job).logs())
+        most = max(sampled.get(job, (0, 0)))
+        if records != [("error", f"{token}\n"), ("output", f"{token}\n")] or most > len(token) + 1:
+            found.append(f"job {job} said {records}, {most} of it sampled, and should {token} on both")
+    return found
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -149,8 +190,10 @@ def test_a_crash_at_any_point_costs_nothing(home: HomeUnderTest, monkeypatch: py
         storm.end_clients()
         storm.settle()
         verdict = storm.verdict(within=None)
-        place.keep = not verdict.good
+        streams = unlike(storm)
+        place.keep = not verdict.good or bool(streams)
     assert {rule: lines for rule, lines in verdict.broken.items() if lines} == {}, f"kept: {place.top}"
+    assert streams == [], f"kept: {place.top}"
 
 
 # The registry -----------------------------------------------------------------------

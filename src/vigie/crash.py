@@ -22,6 +22,11 @@ POINTS = {
     # The store: the agent alone writes it.
     "store-before-commit": "a transaction is complete and not committed",
     "store-after-commit": "it is committed; nobody has heard of it",
+    # The samples: without them only the order of two streams is not known.
+    "samples-before-commit": "lengths of outputs are in a transaction that is not committed",
+    "samples-after-commit": "they are committed",
+    "samples-before-delete": "a job is removed; its samples are there",
+    "samples-after-delete": "they are deleted",
     # The agent, to clients.
     "agent-before-answer": "an answer is ready and not sent",
     "agent-after-answer": "an answer is sent",

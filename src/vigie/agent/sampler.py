@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import apsw
 
+from vigie import crash
 from vigie.config import Home
 from vigie.ports import Clock
 
@@ -122,13 +123,17 @@ class Sampler:
         try:
             with self.db:
                 self.db.executemany("INSERT OR REPLACE INTO lengths VALUES (?, ?, ?, ?, ?)", rows)
+                crash.point("samples-before-commit")
+            crash.point("samples-after-commit")
         except apsw.Error as error:
             log.warning("samples not written: %s", error)
 
     def forget(self, job: int) -> None:
         """Delete the samples of a removed job."""
         try:
+            crash.point("samples-before-delete")
             self.db.execute("DELETE FROM lengths WHERE job = ?", (job,))
+            crash.point("samples-after-delete")
         except apsw.Error as error:
             log.warning("samples of job %d not deleted: %s", job, error)
 

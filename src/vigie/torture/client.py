@@ -39,6 +39,7 @@ KINDS = {
     "key": 4,
     "delayed": 3,
     "chained": 3,
+    "output": 2,
     "missing": 1,
     "child": 1,
     "fresh": 1,
@@ -101,6 +102,14 @@ class Client:
         self.note({"job": job.id, "token": token, "how": "command", "code": code, "retries": retries})
         return job
 
+    def output(self) -> Job:
+        """Start a command that says its token on both streams."""
+        token = self._token()
+        mark = f'echo "$VIGIE_ATTEMPT {token}" >> {shlex.quote(self.witness)}'
+        job = vigie.start(["/bin/sh", "-c", f"{mark}; echo {token}; echo {token} >&2"])
+        self.note({"job": job.id, "token": token, "how": "command", "code": 0, "says": token})
+        return job
+
     def missing(self) -> Job:
         """Start a command that does not exist."""
         job = vigie.start(["/nonexistent/command"])
@@ -137,6 +146,7 @@ class Client:
             "key": lambda: self.command(concurrency={"key": 1}),
             "delayed": lambda: self.command(delay=chance.choice([0.05, 0.5])),
             "chained": lambda: self.command(after_any=last),
+            "output": self.output,
             "missing": self.missing,
             "child": lambda: self.function("child"),
             "fresh": lambda: self.function("return", fresh=True),
