@@ -15,7 +15,7 @@ import time
 from aims import AIMS
 from harness import HERE, Result, set_scale
 
-BENCHES = ("functions", "commands", "submits", "output", "rest", "imports", "items", "million")
+BENCHES = ("functions", "commands", "submits", "output", "rest", "imports", "items", "bystanders", "million")
 RESULTS = HERE / "RESULTS.md"
 
 HEAD = """# Results
