@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from vigie import lifecycle as lc
 from vigie.errors import StoreError
 from vigie.model import TASK_DEFAULTS
-from vigie.store.rows import GoodEnd, join_items, split_items
+from vigie.store.rows import join_items, split_items
 from vigie.store.sqlite import Stale, Store
 
 CONTEXT = {"cwd": "/tmp", "env": {"A": "1", "B": "\udcff"}, "umask": 0o22, "python": None, "path": ["/x"]}
@@ -115,8 +116,8 @@ def test_a_move_is_compare_and_set(store: Store, other: Store) -> None:
     assert row.epoch == mine.epoch + 1
 
 
-def good_end(job: int, attempt: int = 1) -> GoodEnd:
-    return GoodEnd(job, attempt, 10, 12, 2, b"4", "json", None, None, 1)
+def good_end(job: int, attempt: int = 1) -> tuple[Any, ...]:
+    return (1, job, attempt, 10, 12, 2, 1, 1 << 20, b"4", None, "json")
 
 
 @pytest.mark.parametrize(

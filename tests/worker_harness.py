@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import vigie.payload
-from vigie import frames, records, workfiles
+from vigie import frames, outcome, records, workfiles
 from vigie.config import Home
 from vigie.sockets import bind_unix
 
@@ -193,8 +193,9 @@ class Harness:
             if header.get("op") == "held":
                 self.dropped.add(header["seq"])
             return header
-        for outcome in header["outcomes"]:
-            result = Result(outcome, blobs)
+        good = [] if "good" not in header else outcome.unpack(*blobs[header["good"] : header["good"] + 2])
+        for said in [(said, blobs) for said in header["outcomes"]] + [outcome.said_of(end) for end in good]:
+            result = Result(*said)
             assert result.seq not in self.results, "an outcome came twice"
             self.results[result.seq] = result
         return None
@@ -231,7 +232,7 @@ class Harness:
         return list(records.iter_records(result.records or b""))
 
     def journal(self):
-        return [Result(*frame) for frame in workfiles.read_journal(self.dir + "/journal")]
+        return [Result(*said) for said in outcome.read(workfiles.read_journal(self.dir + "/journal"))]
 
     def signal(self, number):
         self.process.send_signal(number)

@@ -62,6 +62,9 @@ class Hands(Protocol):
     def finished(self, job: int) -> None:
         """Tell whoever waits that a job has ended."""
 
+    def over(self, attempts: Sequence[tuple[int, int]]) -> None:
+        """Do both for many attempts and their jobs."""
+
     def keep_records(self, job: int, attempt: int, records: bytes) -> None:
         """Write an attempt's records to its file: the one act before the commit, and repeatable."""
 

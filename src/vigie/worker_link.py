@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 
-from . import crash, frames
+from . import crash, frames, outcome
 from .sockets import connect_unix
 
 TYPE_CHECKING = False
@@ -19,68 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from .outcome import Outcome
     from .worker_streams import Sink
 
-__all__ = ["Flusher", "Link", "Outcome"]
+__all__ = ["Flusher", "Link"]
 
 #: Outcomes wait for company this long (ns), or for so many bytes.
 LATEST = 15_000_000
 _MOST = 4 << 20
 _READ = 1 << 18
 _FIRST_WAIT, _LONGEST_WAIT, _GIVE_UP = 0.05, 1.0, 600.0
-
-
-class Outcome:
-    """What became of one job: the head of its JSON, and its blobs.
-
-    Parameters
-    ----------
-    seq:
-        The job's sequence number.
-    head:
-        Its JSON up to the blobs, without the closing brace.
-    result, records, pickle:
-        The blobs, or None.
-    finished:
-        When, by the monotonic clock (ns).
-    """
-
-    __slots__ = ("finished", "head", "pickle", "records", "result", "seq")
-
-    def __init__(
-        self, seq: int, head: str, result: bytes | None, records: bytes | None, pickle: bytes | None, finished: int
-    ) -> None:
-        self.seq = seq
-        self.head = head
-        self.result = result
-        self.records = records
-        self.pickle = pickle
-        self.finished = finished
-
-    def add_to(self, blobs: list[bytes]) -> str:
-        """Append the blobs and give the whole JSON, which names their places."""
-        if self.records is None and self.pickle is None and self.result is not None:
-            blobs.append(self.result)
-            return self.head + ',"result":%d,"records":null,"pickle":null}' % (len(blobs) - 1)
-        places = []
-        for blob in (self.result, self.records, self.pickle):
-            if blob is None:
-                places.append("null")
-            else:
-                places.append(str(len(blobs)))
-                blobs.append(blob)
-        return self.head + ',"result":%s,"records":%s,"pickle":%s}' % tuple(places)
-
-    def frame(self) -> bytes:
-        """Give the outcome as the frame that the journal keeps."""
-        blobs: list[bytes] = []
-        return _frame(self.add_to(blobs), blobs)
-
-
-def _frame(text: str, blobs: list[bytes]) -> bytes:
-    if blobs:
-        text = text[:-1] + ',"blobs":[%s]}' % ",".join([str(len(blob)) for blob in blobs])
-    return frames.assemble(text.encode(), blobs)
 
 
 class Link:
@@ -100,6 +48,10 @@ class Link:
         self._sock: socket.socket | None = None
         self._decoder = frames.Decoder()
         self._lock = threading.Lock()
+        #: Of those that simply returned: their numbers, their blobs.
+        self._numbers: list[bytes] = []
+        self._bodies: list[bytes] = []
+        #: Of the others: their JSON, their blobs.
         self._texts: list[str] = []
         self._blobs: list[bytes] = []
         self._bytes = 0
@@ -152,28 +104,40 @@ class Link:
         """Let go of a dead connection and what waited for it: that is in the journal."""
         with self._lock:
             self._close()
-            self._texts, self._blobs, self._bytes, self.since = [], [], 0, 0
+            self._empty()
 
-    def put(self, outcome: Outcome) -> None:
+    def _empty(self) -> None:
+        self._numbers, self._bodies, self._texts, self._blobs = [], [], [], []
+        self._bytes = self.since = 0
+
+    def put(self, ended: Outcome) -> None:
         """Let an outcome wait for others."""
         with self._lock:
-            if not self._texts:
-                self.since = outcome.finished
-            self._texts.append(outcome.add_to(self._blobs))
-            for blob in (outcome.result, outcome.records, outcome.pickle):
-                if blob is not None:
-                    self._bytes += len(blob)
+            if not self.since:
+                self.since = ended.at
+            if ended.good:
+                numbers, body = ended.packed()
+                self._numbers.append(numbers)
+                self._bodies.append(body)
+                self._bytes += len(body)
+            else:
+                self._texts.append(ended.add_to(self._blobs))
+                self._bytes += sum(len(blob) for blob in (ended.result, ended.records, ended.pickle) if blob)
         if self._bytes > _MOST:
             self.flush()
 
     def flush(self) -> None:
         """Send what waits."""
         with self._lock:
-            if self._texts:
+            if self.since:
                 crash.point("worker-before-report")
-                text = '{"op":"done","outcomes":[' + ",".join(self._texts) + "]}"
-                frame = _frame(text, self._blobs)
-                self._texts, self._blobs, self._bytes, self.since = [], [], 0, 0
+                text = '{"op":"done","outcomes":[%s]' % ",".join(self._texts)
+                blobs = self._blobs
+                if self._numbers:
+                    text += ',"good":%d' % len(blobs)
+                    blobs += [b"".join(self._numbers), b"".join(self._bodies)]
+                frame = outcome.named(text + "}", blobs)
+                self._empty()
                 self._send(frame)
 
     def say(self, header: dict[str, Any]) -> None:

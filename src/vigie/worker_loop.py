@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from .worker_link import Outcome
+    from .outcome import Outcome
 
 __all__ = ["Worker", "main"]
 
@@ -119,12 +119,12 @@ class Worker:
         """Take one frame from the agent; what is unknown is left."""
         op = header.get("op")
         if op == "jobs":
-            first = True
             for at, job in enumerate(header["jobs"]):
-                self.queue.append(Job(job, blobs[at], blobs, first))
-                first = False
-            if not first:
-                self._last = self.queue[-1].seq
+                self.queue.append(Job(job, at == 0, blobs[at], blobs))
+                self._last = job["seq"]
+        elif op == "lot":
+            self.queue.extend(Job.lot(header, blobs[0]))
+            self._last = header["seq"] + header["count"] - 1
         elif op == "forget":
             crash.point("worker-before-forget")
             self.journal.forget(int(header["seq"]))
@@ -151,9 +151,9 @@ class Worker:
             reason = self._finish(outcome)
             if reason is not None:
                 return reason
-            if outcome.finished - self.link.since > LATEST:
+            if outcome.at - self.link.since > LATEST:
                 self.link.flush()
-            if outcome.finished - self._looked > _LOOK:
+            if outcome.at - self._looked > _LOOK:
                 return None
         return None
 
@@ -210,7 +210,7 @@ class Worker:
             crash.point("worker-after-ended")
             self.link.put(outcome)
         self._done += 1
-        return reason or self._outworn(outcome.finished)
+        return reason or self._outworn(outcome.at)
 
     def _outworn(self, now: int) -> str | None:
         if self._done >= MOST_JOBS:

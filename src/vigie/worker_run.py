@@ -13,10 +13,11 @@ import time
 import types
 
 from . import payload, workfiles
-from .worker_link import Outcome
+from .outcome import Outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from .worker_context import Context, Interrupts, Surroundings
@@ -32,28 +33,45 @@ _QUICK = 200_000
 #: Of an error's message and traceback, kept at most (characters).
 _MESSAGE, _TRACEBACK = 1 << 16, 1 << 18
 _PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict, set))
-_HEAD = (
-    '{"seq":%d,"job":%d,"attempt":%d,"how":"%s","code":%s,"encoding":%s,"started":%d,"finished":%d,'
-    '"duration":%d,"cpu":%d,"rss":%d,"error":%s'
-)
 
 
 class Job:
-    """One job as the agent sent it."""
+    """One job as the agent sent it.
 
-    __slots__ = ("args", "attempt", "blobs", "context", "deps", "encoding", "first", "job", "seq", "task")
+    Parameters
+    ----------
+    given:
+        ``{seq, job, attempt, task, context}``, and of one that comes alone ``encoding`` and ``deps``.
+    first:
+        It is the first one that came with its frame.
+    """
 
-    def __init__(self, header: dict[str, Any], args: bytes, blobs: list[bytes], first: bool) -> None:
-        self.seq: int = header["seq"]
-        self.job: int = header["job"]
-        self.attempt: int = header.get("attempt", 1)
-        self.task: int = header["task"]
-        self.context: int = header["context"]
-        self.encoding: str = header.get("encoding") or "json"
-        self.deps: list[Any] = header.get("deps") or []
+    __slots__ = ("args", "attempt", "blobs", "both", "context", "deps", "encoding", "first", "job", "seq", "task")
+
+    def __init__(self, given: dict[str, Any], first: bool, args: bytes = b"", blobs: Sequence[bytes] = ()) -> None:
+        self.seq: int = given["seq"]
+        self.job: int = given["job"]
+        self.attempt: int = given.get("attempt", 1)
+        self.task: int = given["task"]
+        self.context: int = given["context"]
+        self.encoding: str = given.get("encoding") or "json"
+        self.deps: Sequence[Any] = given.get("deps") or ()
         self.args = args
-        self.blobs = blobs if self.deps else []
+        self.blobs = blobs if self.deps else ()
         self.first = first
+        #: Arguments and keywords, if they are decoded already.
+        self.both: Any = None
+
+    @classmethod
+    def lot(cls, given: dict[str, Any], together: bytes) -> list[Job]:
+        """Give the jobs of a lot: those from ``given`` on, with their arguments in one JSON array."""
+        found = []
+        seq, job = given["seq"], given["job"]
+        for index, both in enumerate(payload.loads("json", together, None)):
+            one = cls({**given, "seq": seq + index, "job": job + index}, index == 0)
+            one.both = both
+            found.append(one)
+        return found
 
 
 class Task:
@@ -98,13 +116,12 @@ class Runner:
 
     def run(self, job: Job) -> Outcome:
         """Run a job; its context must not be looked at again before the next one."""
-        how, code, encoding, error = "return", "null", "null", "null"
+        how, code, encoding, error = "return", None, None, None
         result = pickled = None
         started = time.time_ns()
         begun = time.monotonic_ns()
         try:
-            kind, result = self._call(job)
-            encoding = '"%s"' % kind
+            encoding, result = self._call(job)
         except BaseException as raised:
             if self.sink.in_child:
                 self._end_child(raised)
@@ -113,9 +130,9 @@ class Runner:
                 how = "raise"
                 error, pickled = self._describe(raised)
             elif status:
-                how, code = "exit", str(status)
+                how, code = "exit", status
             else:
-                encoding, result = '"json"', b"null"
+                encoding, result = "json", b"null"
             # Its frames hold the job's values, large ones perhaps.
             raised.__traceback__ = None
         if self.sink.in_child:
@@ -123,12 +140,11 @@ class Runner:
         finished = time.monotonic_ns()
         self._hooks.restore()
         cpu, rss = self._usage(finished - begun)
-        head = _HEAD % (
-            job.seq, job.job, job.attempt, how, code, encoding, started // 1000,
-            (started + finished - begun) // 1000, (finished - begun) // 1000,
-            cpu, rss, error,
+        return Outcome(
+            job.seq, job.job, job.attempt, started=started // 1000, finished=(started + finished - begun) // 1000,
+            duration=(finished - begun) // 1000, cpu=cpu, rss=rss, at=finished, how=how, code=code, encoding=encoding,
+            error=error, result=result, pickle=pickled,
         )  # fmt: skip
-        return Outcome(job.seq, head, result, None, pickled, finished)
 
     # --- the call -------------------------------------------------------------
 
@@ -154,6 +170,8 @@ class Runner:
         return encoding, data
 
     def _arguments(self, job: Job) -> tuple[list[Any], dict[str, Any]]:
+        if job.both is not None:
+            return job.both[0], job.both[1]
         both = payload.loads(job.encoding, job.args, self.key if job.encoding != "json" else None)
         for path, encoding, where in job.deps:
             data = job.blobs[where] if isinstance(where, int) else None

@@ -155,6 +155,12 @@ class Clients:
         else:
             task.setdefault("function", "m:work")
             blobs = [json.dumps([[spec], {}]).encode() for spec in specs]
+        said: dict[str, Any] = {"encodings": ["json"] * len(specs)}
+        if results:
+            said["deps"] = {"0": [[[0, "from"], job] for job in results]}
+        elif kind == "function" and len(specs) > 1:
+            # As the library does.
+            said, blobs = {"together": True}, [b"[" + b",".join(blobs) + b"]"]
         plan = Plan(number, kind, specs, task, options or {}, list(results))
         self.plans[number] = plan
         return self.send(
@@ -165,8 +171,7 @@ class Clients:
             context=CONTEXT,
             job=plan.options,
             count=len(specs),
-            encodings=["json"] * len(specs),
-            deps={"0": [[[0, "from"], job] for job in results]} if results else {},
+            **said,
         )
 
     def _task(self, kind: str, script: Script) -> dict[str, Any]:

@@ -34,10 +34,9 @@ from vigie.agent.server import Peer
 from vigie.keeper import Keeper
 from vigie.keeper_spawn import SpawnError, _open_streams
 from vigie.keeper_talk import Talk
+from vigie.outcome import Outcome
 from vigie.store.wal import settle_log
-from vigie.worker_link import Outcome
 from vigie.worker_loop import Worker
-from vigie.worker_run import _HEAD
 from vigie.workfiles import Journal, Page
 
 if TYPE_CHECKING:
@@ -462,10 +461,7 @@ class _Link(worker_link.Link):
         self._sock: Any = None
         self._decoder = frames.Decoder()
         self._lock = contextlib.nullcontext()
-        self._texts: list[str] = []
-        self._blobs: list[bytes] = []
-        self._bytes = 0
-        self.since = 0
+        self._empty()
 
 
 class _Page(Page):
@@ -633,21 +629,20 @@ class SimWorker:
             return
         self.running, self.end_at, self.proc.deaf = None, NEVER, False
         took = kernel.mono_us - self.started_mono
-        code, error, encoding, result = "null", "null", "null", None
+        code, error, encoding, result = None, None, None, None
         if how == "return" or (how == "exit" and not spec["code"]):
-            how, encoding = "return", '"json"'
+            how, encoding = "return", "json"
             result = json.dumps([job.job, job.attempt]).encode()
         elif how == "exit":
-            code = str(spec["code"])
+            code = int(spec["code"])
         else:
             error = json.dumps({"type": "ValueError", "message": "bad", "traceback": "", "pickled": False})
         # Thousands finish in the time of a real one: the wall clock may have been set meanwhile.
-        head = _HEAD % (
-            job.seq, job.job, job.attempt, how, code, encoding, self.started_wall, self.started_wall + took,
-            took, 1, 1, error,
+        outcome = Outcome(
+            job.seq, job.job, job.attempt, started=self.started_wall, finished=self.started_wall + took, duration=took,
+            cpu=1, rss=1, at=kernel.mono_us * 1000, how=how, code=code, encoding=encoding, error=error, result=result,
         )  # fmt: skip
-        outcome = Outcome(job.seq, head, result, None, None, kernel.mono_us * 1000)
-        self.real.journal.noted = lambda: deed.end(how, int(code) if code != "null" else None)  # type: ignore[attr-defined]
+        self.real.journal.noted = lambda: deed.end(how, code)  # type: ignore[attr-defined]
         reason = self.real._finish(outcome)
         if reason is None and spec.get("litters"):
             reason = "children"

@@ -316,7 +316,7 @@ class World:
     def begin_function(self, worker: SimWorker, job: Any) -> Deed:
         """A function begins in its worker."""
         self._may_begin(job.job, job.attempt, "function")
-        spec = json.loads(job.args)[0][0]
+        spec = (job.both if job.both is not None else json.loads(job.args))[0][0]
         self.checks.arguments(job)
         kernel = self.kernel
         deed = Deed(job.job, job.attempt, "function", spec, worker.proc, kernel.boots, kernel.mono_us)

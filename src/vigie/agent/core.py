@@ -11,14 +11,17 @@ import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vigie import lifecycle as lc
 from vigie.agent.marks import Marks
 from vigie.model import public_state
 from vigie.ports import Clock, Hands
-from vigie.store.rows import GoodEnd, JobRow
+from vigie.store.rows import JobRow
 from vigie.store.sqlite import Store
+
+if TYPE_CHECKING:
+    from vigie.outcome import Good
 
 __all__ = ["ENDS", "Core", "Who", "spans"]
 
@@ -83,6 +86,8 @@ class Core:
     effects: list[tuple[Callable[..., Any], tuple[Any, ...]]] = field(default_factory=list)
     #: Set by dispatch: gives the slot of an attempt back.
     release: Callable[[int, int], None] = lambda job, attempt: None
+    #: Set by dispatch: the same for many.
+    release_many: Callable[[Sequence[tuple[int, int]]], None] = lambda attempts: None
     #: Set by main: takes an assigned job back from its worker, else ends it.
     take_back: Callable[[int, int], None] = lambda job, attempt: None
     #: Set by the timers: look again when the next blocked job is due.
@@ -163,24 +168,18 @@ class Core:
             _EFFECTS[effect](self, row, new)
         return new
 
-    def succeed_many(self, ends: Sequence[GoodEnd]) -> bool:
+    def succeed_many(self, ends: Sequence[Good]) -> bool:
         """Take the good ends of many jobs on which nobody depends: the same table, one pass over the store.
 
         False, and nothing has changed, when one of them is not simply under way.
         """
         if not self.store.succeed_many(ends):
             return False
-        for end in ends:
-            self.release(end.job, end.attempt)
-        self.log_many("ended", [end.job for end in ends], before="running", after="completed")
-        self.after(self._over, [(end.job, end.attempt) for end in ends])
+        over = [(end[1], end[2]) for end in ends]
+        self.release_many(over)
+        self.log_many("ended", [job for job, _ in over], before="running", after="completed")
+        self.after(self.hands.over, over)
         return True
-
-    def _over(self, ended: list[tuple[int, int]]) -> None:
-        hands = self.hands
-        for job, attempt in ended:
-            hands.released(job, attempt)
-            hands.finished(job)
 
     def _note(self, row: JobRow, event: lc.Event, new: lc.State, who: Who) -> None:
         before = public_state(row.state)

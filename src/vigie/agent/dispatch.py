@@ -14,7 +14,7 @@ of it after the commit.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -102,7 +102,7 @@ class Dispatch:
         self._digests: dict[int, bytes] = {}
         #: Set by the timers: look at a queue again at an instant (mono µs).
         self.wake_at: Any = lambda queue, at: None
-        core.release = self.release
+        core.release, core.release_many = self.release, self.release_many
 
     # --- what is taken --------------------------------------------------------
 
@@ -144,6 +144,21 @@ class Dispatch:
             if not worker.holding:
                 self._idle(worker)
 
+    def release_many(self, attempts: Sequence[tuple[int, int]]) -> None:
+        """Do so for many functions."""
+        touched: dict[int, Worker] = {}
+        for attempt in attempts:
+            place = self.assigned.pop(attempt, None)
+            if place is not None:
+                worker, seq = place
+                worker.holding.pop(seq, None)
+                touched[worker.id] = worker
+        for worker in touched.values():
+            if worker.queue is not None:
+                self.core.dirty.add(worker.queue)
+                if not worker.holding:
+                    self._idle(worker)
+
     def _idle(self, worker: Worker) -> None:
         if worker.queue is not None:
             self.holders.get(worker.queue, set()).discard(worker.id)
@@ -164,6 +179,11 @@ class Dispatch:
         if times is None:
             times = self._durations[task] = deque(maxlen=31)
         times.append(duration)
+
+    def measured_many(self, worker: Worker, taken: Iterable[tuple[int, int]]) -> None:
+        """Remember how long functions that a worker holds took: (seq, µs)."""
+        for seq, duration in taken:
+            self.measured(worker.holding[seq][2], duration)
 
     def batch_size(self, task: int) -> int:
         """Give how many jobs of a task a worker may hold: 1 unless it is known to be tiny."""

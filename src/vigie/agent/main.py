@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import apsw
@@ -104,7 +104,7 @@ class Agent:
         world, core = self.world, self.core
         world.core, world.keeper, world.trees = core, self.keeper, self.trees
         world.on_released, world.on_finished = self._attempt_over, self._job_ended
-        world.on_sent = self._sent
+        world.on_over, world.on_sent = self._over, self._sent
         world.on_spawn = self.sampler.begin
         world.spare, world.recall = self.staff.spare, self.staff.recall
         world.on_deleted = self.sampler.forget
@@ -347,6 +347,11 @@ class Agent:
     def _attempt_over(self, job: int, attempt: int) -> None:
         self.timers.forget(job, attempt)
         self.sampler.end(job)
+
+    def _over(self, attempts: Sequence[tuple[int, int]]) -> None:
+        # Of functions: they write nothing that is sampled.
+        self.timers.forget_many(attempts)
+        self.waits.hear_many(job for job, _ in attempts)
 
     def _job_ended(self, job: int) -> None:
         self.waits.hear(job, ended=True)

@@ -11,13 +11,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from signal import SIGKILL
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vigie import lifecycle as lc
 from vigie.agent.core import Core
 from vigie.agent.dispatch import Dispatch, Worker
 from vigie.agent.oom import OomWatch
-from vigie.store.rows import GoodEnd, JobRow
+from vigie.outcome import said_of
+from vigie.store.rows import JobRow
+
+if TYPE_CHECKING:
+    from vigie.outcome import Good, Said
 
 __all__ = ["Outcomes", "WorkerEnd"]
 
@@ -25,10 +29,10 @@ __all__ = ["Outcomes", "WorkerEnd"]
 PATIENCE = 5
 
 
-#: What a worker says of a job, and the blobs that it names by index.
-Outcome = tuple[dict[str, Any], Sequence[bytes]]
 #: From so many outcomes on, one pass over the store is worth its set-up.
 SEVERAL = 4
+#: Where these stand in a good end.
+_SEQ, _JOB, _DURATION = 0, 1, 5
 
 
 def _blob(said: dict[str, Any], blobs: Sequence[bytes], name: str) -> bytes | None:
@@ -74,7 +78,7 @@ class WorkerEnd:
     """
 
     started: int
-    outcomes: list[tuple[dict[str, Any], list[bytes]]]
+    outcomes: Sequence[Said]
     pid: int | None = None
     exit_code: int | None = None
     signal: int | None = None
@@ -166,39 +170,31 @@ class Outcomes:
 
     # --- functions, from the workers ------------------------------------------
 
-    def done(self, worker_id: int, outcomes: Sequence[tuple[dict[str, Any], Sequence[bytes]]]) -> None:
+    def done(self, worker_id: int, outcomes: Sequence[Said], good: Sequence[Good] = ()) -> None:
         """Take a worker's outcomes, and acknowledge them once committed."""
         worker = self.dispatch.workers.get(worker_id)
-        held = {} if worker is None else worker.holding
-        known = [outcome for outcome in outcomes if outcome[0]["seq"] in held]
-        for said, _ in known:
-            self.dispatch.measured(held[said["seq"]][2], said["duration"])
-        for said, blobs in self._good_ones(known):
-            self._outcome(said, blobs)
-        highest = max((int(said["seq"]) for said, _ in outcomes), default=0)
+        if worker is not None:
+            held = worker.holding
+            ends = [end for end in good if end[_SEQ] in held]
+            others = [said for said in outcomes if said[0]["seq"] in held]
+            self.dispatch.measured_many(worker, [(end[0], end[5]) for end in ends])
+            self.dispatch.measured_many(worker, [(said["seq"], said["duration"]) for said, _ in others])
+            others += map(said_of, self._good_ones(ends))
+            for said, blobs in sorted(others, key=lambda said: int(said[0]["seq"])):
+                self._outcome(said, blobs)
+        highest = max([int(said["seq"]) for said, _ in outcomes] + [end[_SEQ] for end in good], default=0)
         self.core.after(self.core.hands.acknowledge, worker_id, highest)
 
-    def _good_ones(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """Apply in one pass the results that change nothing but their own job; give the others back."""
-        if len(outcomes) < SEVERAL:
-            return outcomes
+    def _good_ones(self, ends: list[Good]) -> list[Good]:
+        """Apply in one pass those that change nothing but their own job; give the others back."""
+        if len(ends) < SEVERAL:
+            return ends
         needed = self.core.needed
-        ends: list[GoodEnd] = []
-        others: list[Outcome] = []
-        for outcome in outcomes:
-            said, blobs = outcome
-            if said["how"] == "return" and said["job"] not in needed:
-                result, records = said["result"], said["records"]
-                end = (
-                    said["job"], said["attempt"], said["started"], said["finished"], said["duration"],
-                    None if result is None else blobs[result], said["encoding"],
-                    None if records is None else blobs[records], said["rss"], said["cpu"],
-                )  # fmt: skip
-                ends.append(GoodEnd._make(end))
-            else:
-                others.append(outcome)
+        quick = [end for end in ends if end[_JOB] not in needed]
         # One that is not as it should be sends all of them the long way.
-        return others if not ends or self.core.succeed_many(ends) else outcomes
+        if not quick or not self.core.succeed_many(quick):
+            return ends
+        return [end for end in ends if end[_JOB] in needed]
 
     def _outcome(self, said: dict[str, Any], blobs: Sequence[bytes]) -> None:
         job, attempt = int(said["job"]), int(said["attempt"])

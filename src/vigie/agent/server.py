@@ -46,7 +46,7 @@ def peer_uid(sock: socket.socket) -> tuple[int | None, int | None]:
 
 
 #: What a frame that is none of ours leads to.
-_BROKEN = (frames.FrameError, KeyError, TypeError, ValueError)
+_BROKEN = (frames.FrameError, LookupError, TypeError, ValueError)
 
 
 class Peer(asyncio.Protocol):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Any
 
-from vigie import frames
+from vigie import frames, outcome
 from vigie.agent.dispatch import Worker
 from vigie.agent.outcomes import WorkerEnd
 from vigie.agent.worker_link import WorkerLink
@@ -75,8 +75,10 @@ class Staff:
         op = header.get("op")
         agent = self.agent
         if op == "done":
-            outcomes = [(outcome, blobs) for outcome in header["outcomes"]]
-            agent.writer.post(agent.outcomes.done, worker, outcomes, rows=len(outcomes))
+            outcomes = [(said, blobs) for said in header["outcomes"]]
+            first = header.get("good")
+            good = [] if first is None else outcome.unpack(blobs[first], blobs[first + 1])
+            agent.writer.post(agent.outcomes.done, worker, outcomes, good, rows=len(outcomes) + len(good))
         elif op == "leave":
             agent.writer.post(self._leaves, worker, int(header["from"]), str(header.get("reason")))
         elif op == "held":

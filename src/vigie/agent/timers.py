@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from vigie.agent import clock
 from vigie.agent.control import Control
@@ -116,6 +116,12 @@ class Timers:
         alarm = self._timeouts.pop((job, attempt), None)
         if alarm is not None:
             alarm.cancel()
+
+    def forget_many(self, attempts: Iterable[tuple[int, int]]) -> None:
+        """Cancel the alarms of many."""
+        if self._timeouts:
+            for job, attempt in attempts:
+                self.forget(job, attempt)
 
     def _passed(self, job: int, attempt: int) -> None:
         self._timeouts.pop((job, attempt), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
@@ -121,6 +121,12 @@ class Waits:
             self._leave(job, wait)
             if self._satisfied(wait):
                 self._give(wait)
+
+    def hear_many(self, jobs: Iterable[int]) -> None:
+        """Many jobs ended, surely."""
+        for job in jobs:
+            if job in self._by_job:
+                self.hear(job, ended=True)
 
     def _leave(self, job: int, wait: _Wait) -> None:
         left = tuple(other for other in self._by_job.get(job, ()) if other is not wait)

@@ -10,18 +10,34 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vigie import crash, frames, workfiles
+from vigie import crash, frames, outcome, workfiles
 from vigie.agent.outcomes import WorkerEnd
 from vigie.config import Home
 from vigie.store.rows import json_list, split_items
 from vigie.store.sqlite import Store
 
+if TYPE_CHECKING:
+    from vigie.outcome import Said
+
 __all__ = ["WorkerLink"]
 
 #: Of a worker that failed, how much of its raw output is told.
 TAIL = 2_000
+#: From so many on, jobs that follow one upon the other go as one lot.
+LOT = 4
+
+
+def _runs(jobs: Sequence[tuple[int, int, int]]) -> Iterable[Sequence[tuple[int, int, int]]]:
+    """Cut (seq, job, attempt) where a number does not follow upon the one before."""
+    start = 0
+    for at in range(1, len(jobs)):
+        seq, job, attempt = jobs[at - 1]
+        if jobs[at] != (seq + 1, job + 1, attempt):
+            yield jobs[start:at]
+            start = at
+    yield jobs[start:]
 
 
 class WorkerLink:
@@ -75,8 +91,37 @@ class WorkerLink:
         """Raise the limit and send the jobs, telling first what they refer to."""
         if self.peer is None or self.page is None:
             return  # when it connects again, it is asked for what it has done
-        jobs = [job for job in jobs if job[0] not in self._void]
+        if self._void:
+            jobs = [job for job in jobs if job[0] not in self._void]
         out: list[bytes] = []
+        for run in _runs(jobs):
+            if len(run) < LOT or not self._lot(out, run):
+                self._singly(out, run)
+        if not out:
+            return
+        crash.point("agent-before-limit")
+        self.page.limit = jobs[-1][0]
+        crash.point("agent-after-limit")
+        if self._forget:
+            # Not on its own: it would wake an idle worker up.
+            out.insert(0, frames.encode({"op": "forget", "seq": self._forget}))
+            self._forget = 0
+        self.peer.write(b"".join(out))
+        crash.point("agent-after-jobs")
+
+    def _lot(self, out: list[bytes], run: Sequence[tuple[int, int, int]]) -> bool:
+        """Add jobs that follow one upon the other as one; False if they are not all alike."""
+        seq, job, attempt = run[0]
+        facts = self.store.one("lot_facts", (job, run[-1][1]))
+        if facts is None:
+            return False
+        task, context, together = facts
+        self._tell(out, task, context)
+        lot = {"op": "lot", "seq": seq, "job": job, "count": len(run), "attempt": attempt}
+        out.append(frames.encode({**lot, "task": task, "context": context}, [together]))
+        return True
+
+    def _singly(self, out: list[bytes], jobs: Sequence[tuple[int, int, int]]) -> None:
         headers: list[dict[str, Any]] = []
         args: list[bytes] = []
         extra: list[bytes] = []
@@ -95,18 +140,8 @@ class WorkerLink:
                 header["deps"] = self._dependencies(results, len(facts), extra)
             headers.append(header)
             args.append(blob if blob is not None else b"[[],{}]")
-        if not headers:
-            return
-        crash.point("agent-before-limit")
-        self.page.limit = headers[-1]["seq"]
-        crash.point("agent-after-limit")
-        if self._forget:
-            # Not on its own: it would wake an idle worker up.
-            out.append(frames.encode({"op": "forget", "seq": self._forget}))
-            self._forget = 0
-        out.append(frames.encode({"op": "jobs", "jobs": headers}, args + extra))
-        self.peer.write(b"".join(out))
-        crash.point("agent-after-jobs")
+        if headers:
+            out.append(frames.encode({"op": "jobs", "jobs": headers}, args + extra))
 
     def _dependencies(self, results: Sequence[Any], first: int, extra: list[bytes]) -> list[Any]:
         deps = []
@@ -174,9 +209,9 @@ class WorkerLink:
         """Give the highest sequence number whose outcome is in its journal."""
         return self.page.ended if self.page is not None else 0
 
-    def outcomes(self) -> list[tuple[dict[str, Any], list[bytes]]]:
+    def outcomes(self) -> Sequence[Said]:
         """Read the outcomes in its journal that it was not told to forget."""
-        return workfiles.read_journal(os.path.join(self.directory, "journal"))
+        return outcome.read(workfiles.read_journal(os.path.join(self.directory, "journal")))
 
     def autopsy(self, said: dict[str, Any]) -> WorkerEnd:
         """Say what is known of a worker that is gone; ``said`` is the keeper's word of it."""

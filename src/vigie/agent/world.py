@@ -66,6 +66,8 @@ class World:
         self.on_released: Callable[[int, int], None] = lambda job, attempt: None
         #: … and that a job is (those who wait).
         self.on_finished: Callable[[int], None] = lambda job: None
+        #: Who hears both of many.
+        self.on_over: Callable[[Sequence[tuple[int, int]]], None] = lambda attempts: None
         #: Called with (worker, jobs) once jobs went out, to start their clocks.
         self.on_sent: Callable[[Sequence[tuple[int, int, int]]], None] = lambda jobs: None
         #: Called with (job, attempt) when a command went to the keeper.
@@ -251,6 +253,10 @@ class World:
     def finished(self, job: int) -> None:
         """Tell whoever waits that a job has ended."""
         self.on_finished(job)
+
+    def over(self, attempts: Sequence[tuple[int, int]]) -> None:
+        """Do both for many attempts and their jobs."""
+        self.on_over(attempts)
 
     def keep_records(self, job: int, attempt: int, records: bytes) -> None:
         """Write an attempt's records to its file (before the commit: a repeat writes the same)."""

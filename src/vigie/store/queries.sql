@@ -65,9 +65,9 @@ WHERE id = ? AND epoch = ?;
 
 -- name: succeed_job
 -- A good end that concerns nobody else, if the attempt is under way still (compare-and-set).
-UPDATE jobs SET state = 'completed', started = coalesce(?, started), finished = ?, duration = ?,
-    result = ?, result_encoding = ?, records = ?, peak_rss = ?, cpu = ?, epoch = epoch + 1
-WHERE id = ? AND attempt = ? AND (state = 'assigned' OR state = 'running') AND ending IS NULL AND keyed = 0;
+UPDATE jobs SET state = 'completed', started = ?4, finished = ?5, duration = ?6, result = ?9,
+    records = ?10, result_encoding = ?11, cpu = ?7, peak_rss = ?8, epoch = epoch + 1
+WHERE id = ?2 AND attempt = ?3 AND (state = 'assigned' OR state = 'running') AND ending IS NULL AND keyed = 0;
 
 -- name: reopen_job
 -- A retry by hand clears what the last life left.
@@ -163,8 +163,7 @@ WHERE job = ? AND n = ? AND state IN ('assigned', 'running');
 
 -- name: succeed_attempt
 -- The good end of an attempt.
-UPDATE attempts SET state = 'ended', started = coalesce(?, started), finished = ?, cpu = ?, peak_rss = ?
-WHERE job = ? AND n = ?;
+UPDATE attempts SET state = 'ended', started = ?4, finished = ?5, cpu = ?7, peak_rss = ?8 WHERE job = ?2 AND n = ?3;
 
 -- name: freeze_attempt
 -- From now on its time does not count towards a timeout …
@@ -204,6 +203,14 @@ FROM jobs j JOIN tasks t ON t.id = j.task JOIN contexts c ON c.id = j.context WH
 -- name: function_facts
 -- What a worker needs to run functions (a JSON list of ids).
 SELECT id, args, encoding, task, context FROM jobs WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: lot_facts
+-- The same of all from one id to another, if they can go together (first, last).
+SELECT min(task), min(context), CAST('[' || group_concat(coalesce(args, '[[],{}]')) || ']' AS BLOB)
+FROM (SELECT task, context, args, encoding FROM jobs WHERE id BETWEEN ?1 AND ?2 ORDER BY id)
+HAVING count(*) = ?2 - ?1 + 1 AND min(task) = max(task) AND min(context) = max(context)
+    AND coalesce(max(encoding <> 'json'), 0) = 0
+    AND NOT EXISTS (SELECT 1 FROM dependencies WHERE job BETWEEN ?1 AND ?2 AND mode = 'result');
 
 -- name: take_results
 -- Which of many jobs have others' results among their arguments.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from vigie import lifecycle as lc
 
 __all__ = [
-    "GoodEnd", "JobRow", "OpenAttempt", "ReadyRow", "Row", "columns", "digest", "join_items", "json_list",
+    "JobRow", "OpenAttempt", "ReadyRow", "Row", "columns", "digest", "join_items", "json_list",
     "split_items", "state_name",
 ]  # fmt: skip
 
@@ -78,21 +78,6 @@ class ReadyRow(NamedTuple):
     def sort(self) -> tuple[object, ...]:
         """Give what jobs of one batch have in common."""
         return self[3:]
-
-
-class GoodEnd(NamedTuple):
-    """What a function left behind that returned (from ``started`` on: columns of ``succeed_job``)."""
-
-    job: int
-    attempt: int
-    started: int
-    finished: int
-    duration: int
-    result: bytes | None
-    encoding: str | None
-    records: bytes | None
-    peak_rss: int | None
-    cpu: int | None
 
 
 class OpenAttempt(NamedTuple):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
@@ -20,8 +20,11 @@ from vigie import crash
 from vigie import lifecycle as lc
 from vigie.errors import StoreError
 from vigie.store import sql
-from vigie.store.rows import GoodEnd, JobRow, OpenAttempt, ReadyRow, Row, columns, digest, join_items, json_list
+from vigie.store.rows import JobRow, OpenAttempt, ReadyRow, Row, columns, digest, join_items, json_list
 from vigie.store.trouble import explain
+
+if TYPE_CHECKING:
+    from vigie.outcome import Good
 
 __all__ = ["SCHEMA", "Stale", "Store"]
 
@@ -320,19 +323,18 @@ class Store:
         self.run("finish_job", _finish_bind(row, state, left))
         self._moved(row.id)
 
-    def succeed_many(self, ends: Sequence[GoodEnd]) -> bool:
+    def succeed_many(self, ends: Sequence[Good]) -> bool:
         """Complete many jobs and end their attempts, if all are under way; else change nothing and say False.
 
         One that has keys, or was told to end, is left to :meth:`finish`.
         """
         self.db.execute("SAVEPOINT ends")
         before = self.db.total_changes()
-        self.run_many("succeed_job", ((*end[2:], end.job, end.attempt) for end in ends))
+        self.run_many("succeed_job", ends)
         if self.db.total_changes() - before != len(ends):
             self.db.execute("ROLLBACK TO ends; RELEASE ends")
             return False
-        binds = ((end.started, end.finished, end.cpu, end.peak_rss, end.job, end.attempt) for end in ends)
-        self.run_many("succeed_attempt", binds)
+        self.run_many("succeed_attempt", (end[:8] for end in ends))
         self.db.execute("RELEASE ends")
         return True
 
