@@ -15,6 +15,7 @@ Sectors are never torn themselves: SQLite, like every database, builds on that.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -527,6 +528,9 @@ class _End:
     def _did_submit(self, request: Any, blobs: list[bytes], answer: Any, _: Any) -> None:
         self.talk.acknowledged += 1
         code, args = (blobs[:1], blobs[1:]) if request["task"].get("code") else ([None], blobs)
+        if request.get("together"):
+            # One array of all jobs' arguments, each of which the store has on its own.
+            args = [json.dumps(one, separators=(",", ":"), ensure_ascii=False).encode() for one in json.loads(args[0])]
         for at, job in enumerate(answer["ids"]):
             self.talk.facts["job", job] = {
                 "argv": request["task"].get("argv"),

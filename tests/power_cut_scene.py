@@ -1,12 +1,15 @@
 """What is traced for the replay of power cuts: every kind of write that is acknowledged.
 
-``python power_cut_scene.py [many | brief | brief SYNCHRONOUS]``; ``VIGIE_HOME`` says where. It prints ``done``
-and waits to be killed. With a value for SQLite's ``synchronous`` the agent is one that breaks our promise.
+``python power_cut_scene.py [turns | many | brief | brief SYNCHRONOUS | saves | saves careless]``; ``VIGIE_HOME`` says
+where. It prints ``done`` and waits to be killed. With a value for SQLite's ``synchronous`` the agent is one that breaks
+our promise. With ``turns`` the log is copied into the database and begins anew while the agent works, again and again;
+``many`` does that at its usual size. ``saves`` is no agent, but a program that saves its state.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,7 +19,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import vigie
 import work
-from vigie.config import Home
+from vigie import frames, workfiles
+from vigie.config import Home, sync_directory
 from vigie.launch import lock_holder
 from vigie.session import session
 
@@ -52,6 +56,14 @@ def first_life(many: int) -> None:
     later.remove(force=True)
 
 
+_SHORT_LOG = """
+import sys
+from vigie.agent import __main__ as start, upkeep
+upkeep.WAL = {size}
+every = upkeep.Upkeep._every
+upkeep.Upkeep._every = lambda self, seconds, step: every(self, min(seconds, 0.2), step)
+sys.exit(start.main())
+"""
 _CARELESS = """
 import sys
 from vigie.agent import __main__ as start
@@ -65,11 +77,11 @@ sys.exit(start.main())
 """
 
 
-def careless_agent(level: str) -> subprocess.Popen[bytes]:
-    """Start an agent that does not sync as ours does."""
+def altered_agent(text: str) -> subprocess.Popen[bytes]:
+    """Start an agent that is not quite ours."""
     home = Home()
     home.create()
-    agent = subprocess.Popen([sys.executable, "-c", _CARELESS.format(level=level), home.root])
+    agent = subprocess.Popen([sys.executable, "-c", text, home.root])
     while not os.path.exists(home.socket):
         assert agent.poll() is None
         time.sleep(0.01)
@@ -77,43 +89,100 @@ def careless_agent(level: str) -> subprocess.Popen[bytes]:
 
 
 def main() -> None:
-    if "brief" in sys.argv:
+    if "saves" in sys.argv:
+        saves("careless" not in sys.argv)
+    elif "brief" in sys.argv:
         if sys.argv[-1] != "brief":
-            careless_agent(sys.argv[-1])
+            # One that does not sync as ours does.
+            altered_agent(_CARELESS.format(level=sys.argv[-1]))
         for job in commands(4):
             job.wait(60)
     else:
-        whole("many" in sys.argv)
+        whole(sys.argv[-1])
     print("done", flush=True)
     signal.pause()
 
 
-def whole(more: bool) -> None:
+def whole(how: str) -> None:
     """Three lives of the agent."""
-    many = 8 if more else 2
+    many = 8 if how == "many" else 2
     first_life(many)
     client = session().client
     # The log goes into the database, and another agent begins a new one.
     client.shutdown()
+    if how == "turns":
+        while lock_holder(session().home) is not None:
+            time.sleep(0.01)
+        altered_agent(_SHORT_LOG.format(size=SHORT))
     for job in commands(many):
         job.wait(60)
-    if more:
-        # Over the size at which the log is copied into the database while the agent works.
-        client.call("queue_pause", name="default")
-        for _ in range(45):
-            vigie.start(work.double, "y" * 100_000)
-            vigie.start(["true"]).remove(force=True)
-        while os.stat(session().home.db).st_size < 4 << 20:
-            time.sleep(0.1)
-        for _ in range(30):
-            vigie.start(["echo", "in the log's second round"])
-        client.call("queue_resume", name="default")
+    if how == "turns":
+        for _ in range(2):
+            another_turn(8, SHORT // 8, SHORT)
+    elif how == "many":
+        another_turn(45, 100_000, 4 << 20)
     client.call("backup", path=None)
     agent = lock_holder(session().home)
     assert agent is not None
     os.kill(agent, signal.SIGKILL)
     for job in commands(many):
         job.wait(60)
+
+
+#: The size over which a short log is copied into the database (bytes).
+SHORT = 100_000
+
+
+def another_turn(jobs: int, each: int, size: int) -> None:
+    """Have the log grow over its size, be copied into the database while the agent works, and begin anew."""
+    home, client = session().home, session().client
+    client.call("queue_pause", name="default")
+    least = size if os.stat(home.db).st_size < size else os.stat(home.db).st_size + size // 4
+    for _ in range(jobs):
+        vigie.start(work.double, "y" * each)
+        vigie.start(["true"]).remove(force=True)
+    while os.stat(home.db).st_size < least:
+        time.sleep(0.05)
+    for _ in range(jobs // 2 + 8):
+        vigie.start(["echo", "in the log's next round"])
+    client.call("queue_resume", name="default")
+
+
+# A program that saves its state ------------------------------------------------------
+
+
+#: Saves of each life: from less than a sector to more than a page.
+SIZES = (10, 300, 505, 4096, 9000, 0, 20_000)
+LIVES = 4
+
+
+def state(number: int) -> tuple[dict[str, int], list[bytes]]:
+    """Give what is saved for the n-th time."""
+    chance = random.Random(number)
+    return {"seq": number, "version": 1}, [chance.randbytes(SIZES[number % len(SIZES)])]
+
+
+def saves(careful: bool) -> None:
+    """Save again and again, one append and one fdatasync each, and say so; each life leaves half a save behind."""
+    home = Home()
+    home.create()
+    path = os.path.join(home.root, "saves")
+    number = 0
+    for _ in range(LIVES):
+        journal = workfiles.Journal(path)
+        if careful:
+            home.sync()
+            sync_directory(os.path.dirname(path))
+        number = len(workfiles.read_journal(path))
+        for _ in SIZES:
+            number += 1
+            journal.append(*state(number))
+            if careful:
+                os.fdatasync(journal.fileno())
+            print(f"saved {number}", flush=True)
+        torn = frames.seal(frames.encode({"seq": number + 1, "torn": True}, [b"torn" * 1000]))
+        workfiles.write_all(journal.fileno(), torn[: len(torn) // 2])
+        journal.close()
 
 
 if __name__ == "__main__":

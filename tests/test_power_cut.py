@@ -5,19 +5,22 @@ The real agent, its keeper, workers and clients run under strace; the trace is r
 the store must be whole, and everything that was acknowledged by then must be in it.
 
 By default a sample of the cuts is tried; ``VIGIE_POWER_CUT=1`` traces more and tries them
-all, ``VIGIE_POWER_CUT_SEED`` repeats a choice.
+all, on all cores (some minutes); ``VIGIE_POWER_CUT_SEED`` repeats a choice.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,8 @@ sys.path.insert(0, os.path.dirname(__file__))
 
 from conftest import HomeUnderTest, need
 from power_cut import Disk, File, Talk, Tape, perform, read
-from vigie import frames, keeper_journal
+from power_cut_scene import LIVES, SIZES, state
+from vigie import frames, keeper_journal, workfiles
 from vigie.config import Home
 from vigie.errors import StoreError
 from vigie.store.examine import examine
@@ -42,8 +46,12 @@ ALL = bool(os.environ.get("VIGIE_POWER_CUT"))
 SEED = int(os.environ.get("VIGIE_POWER_CUT_SEED") or random.SystemRandom().randrange(1 << 20))
 #: Trials in the default run, for each replay.
 SAMPLE = 300
+#: The same where the log takes its turns at its usual size.
+LARGE = 2000
 #: Random variants of each cut when all are tried.
 VARIANTS = 8
+#: Steps that one process takes before the next one takes some.
+_BLOCK = 50
 
 
 @dataclass
@@ -56,6 +64,11 @@ class Report:
     acknowledged: int = 0
     failures: int = 0
     problems: list[str] = field(default_factory=list)
+
+    def add(self, other: Report) -> None:
+        """Count what another process has tried of the same trace."""
+        self.trials += other.trials
+        self.problems += other.problems
 
     def __str__(self) -> str:
         said = f"{self.cuts} cuts, {self.trials} disks, {self.acknowledged} answers, seed {self.seed}"
@@ -179,12 +192,50 @@ def _differences(db: apsw.Connection, facts: dict[tuple[str, Any], Any]) -> Iter
 # The replay -----------------------------------------------------------------------
 
 
-def replay(tape: Tape, root: str, scratch: Path, sample: int | None, variants: int = VARIANTS) -> Report:
+@dataclass
+class Trace:
+    """Where a trace is, and of which home."""
+
+    path: Path
+    root: str
+
+    def tape(self) -> Tape:
+        return read(self.path, self.root)
+
+
+def replay(trace: Trace, scratch: Path, sample: int | None) -> Report:
     """Cut the power after every step of a trace (or as many as make ``sample`` disks), and judge the disks."""
-    report = Report(SEED)
-    share = 1.0 if sample is None else min(1.0, sample / 3 / max(1, _count(tape, root)))
+    if sample is not None:
+        tape = trace.tape()
+        share = min(1.0, sample / 3 / max(1, _count(tape, trace.root)))
+        return replay_part(tape, trace.root, scratch, SEED, share)
+    parts = len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(parts, multiprocessing.get_context("spawn")) as pool:
+        first, *others = pool.map(partial(_part_of_all, trace, scratch, SEED, parts), range(parts))
+    for other in others:
+        first.add(other)
+    return first
+
+
+def _part_of_all(trace: Trace, scratch: Path, seed: int, parts: int, part: int) -> Report:
+    own = scratch / f"part{part}"
+    own.mkdir(exist_ok=True)
+    return replay_part(trace.tape(), trace.root, own, seed, 1.0, parts, part, VARIANTS)
+
+
+def replay_part(
+    tape: Tape,
+    root: str,
+    scratch: Path,
+    seed: int,
+    share: float,
+    parts: int = 1,
+    part: int = 0,
+    variants: int = 1,
+) -> Report:
+    """Replay all of a trace, and judge the cuts of one part of it, or a share of them."""
+    report = Report(seed)
     disk, talk, judge = Disk(root), Talk(), Judge(root, scratch)
-    chance = random.Random(SEED)
     seen: set[Any] = set()
     for kind, call in tape:
         before = talk.acknowledged
@@ -193,17 +244,18 @@ def replay(tape: Tape, root: str, scratch: Path, sample: int | None, variants: i
         if talk.acknowledged == before and not _of_store(changed):
             continue
         report.cuts += 1
-        if chance.random() >= share:
+        # The same choices, however many share the work.
+        chance = random.Random(f"{seed}.{report.cuts}")
+        if chance.random() >= share or report.cuts // _BLOCK % parts != part:
             continue
         safe = (disk.safe(), talk.acknowledged)
-        kinds = ["all", *["some"] * (variants if sample is None else 1)]
+        kinds = ["all", *["some"] * variants]
         if safe not in seen:
             kinds.insert(0, "none")
             seen.add(safe)
         for how in kinds:
             report.trials += 1
-            seed = chance.randrange(1 << 32)
-            files = disk.after_cut(how, random.Random(seed))
+            files = disk.after_cut(how, random.Random(chance.randrange(1 << 32)))
             for problem in judge.problems(disk, files, talk.facts):
                 report.problems.append(f"{how}, after line {call.begin + 1} ({call.name}): {problem}")
         if len(report.problems) > 20:
@@ -226,40 +278,98 @@ def show(report: Report) -> None:
 
 
 @pytest.fixture
-def traced(home: HomeUnderTest, tmp_path: Path) -> Callable[..., Tape]:
-    """Run the scene under strace and give its calls."""
+def traced(home: HomeUnderTest, tmp_path: Path) -> Callable[..., Trace]:
+    """Run the scene under strace and give its trace."""
 
-    def run(*words: str, inject: str | None = None) -> Tape:
+    def run(*words: str, inject: str | None = None) -> Trace:
         path = tmp_path / "trace"
         script = str(HERE / "power_cut_scene.py")
         perform(need("strace"), path, [script, *words], home, inject=inject)
-        return read(path, home.root)
+        return Trace(path, home.root)
 
     return run
 
 
-@pytest.mark.parametrize("words", [[], ["many"]] if ALL else [[]], ids=" ".join)
+@pytest.mark.parametrize("words", [[], ["turns"], ["many"]] if ALL else [[], ["turns"]], ids=" ".join)
 def test_no_power_cut_loses_what_was_acknowledged(
-    traced: Callable[..., Tape], home: HomeUnderTest, scratch: Path, words: list[str]
+    traced: Callable[..., Trace], home: HomeUnderTest, scratch: Path, words: list[str]
 ) -> None:
-    """With ``many`` the log is also copied into the database while the agent works, and begins anew (half an hour)."""
-    tape = traced(*words)
-    report = replay(tape, home.root, scratch, None if ALL else SAMPLE, 2 if words else VARIANTS)
+    """With ``turns`` the log is also copied into the database while the agent works, and begins anew.
+
+    With ``many`` it does so at its usual size: of those tens of thousands of cuts some are tried.
+    """
+    trace = traced(*words)
+    sample = SAMPLE if not ALL else LARGE if words == ["many"] else None
+    report = replay(trace, scratch, sample)
     show(report)
     assert report.acknowledged > 30
     assert report.trials > SAMPLE / 2
     assert not report.problems, report
-    assert journals(tape, home.root, scratch) > 100
+    assert journals(trace.tape(), home.root, scratch) > 100
 
 
 @pytest.mark.parametrize("level", ["off", "normal"] if ALL else ["off"])
-def test_the_replay_finds_a_store_that_is_not_synced(
-    traced: Callable[..., Tape], home: HomeUnderTest, scratch: Path, level: str
-) -> None:
+def test_the_replay_finds_a_store_that_is_not_synced(traced: Callable[..., Trace], scratch: Path, level: str) -> None:
     """The test of the test: with less than ``synchronous=FULL`` something must get lost."""
-    report = replay(traced("brief", level), home.root, scratch, SAMPLE // 2)
+    report = replay(traced("brief", level), scratch, SAMPLE // 2)
     show(report)
     assert any("lost: job" in problem for problem in report.problems)
+
+
+# Saves ------------------------------------------------------------------------------
+
+
+def judge_saves(trace: Trace, path: Path) -> tuple[int, int, list[str]]:
+    """Cut the power at every step of a program that saves; give saves, trials and problems.
+
+    Each save that was said to be made must be there, what is there must be whole and in
+    order, and the next life must be able to go on behind it.
+    """
+    disk, chance = Disk(trace.root), random.Random(SEED)
+    saved = trials = 0
+    problems: list[str] = []
+    for kind, call in trace.tape():
+        changed = disk.step(kind, call)
+        if kind == "end" and call.name == "write" and call.strings and call.strings[0].startswith(b"saved "):
+            saved = int(call.strings[0].split()[1])
+        elif changed is None:
+            continue
+        for how in ("none", "all", *["some"] * VARIANTS):
+            trials += 1
+            files = disk.after_cut(how, random.Random(chance.randrange(1 << 32)))
+            path.write_bytes(files.get(os.path.join(trace.root, "saves"), b""))
+            problem = _unlike_saves(path, saved)
+            if problem:
+                problems.append(f"seed {SEED}: {how}, after line {call.begin + 1} ({call.name}): {problem}")
+    return saved, trials, problems
+
+
+def _unlike_saves(path: Path, saved: int) -> str | None:
+    found = workfiles.read_journal(str(path))
+    if len(found) < saved:
+        return f"lost: {saved} were saved, and {len(found)} are there"
+    if found != [state(number) for number in range(1, len(found) + 1)]:
+        return "something that was never saved is there"
+    journal = workfiles.Journal(str(path))
+    journal.append(*state(len(found) + 1))
+    journal.close()
+    if workfiles.read_journal(str(path)) != [*found, state(len(found) + 1)]:
+        return "a save behind it is not found"
+    return None
+
+
+def test_what_a_program_has_saved_outlives_a_power_cut(traced: Callable[..., Trace], scratch: Path) -> None:
+    """At every step: files of sealed frames, an append and an fdatasync each; every life ends in the middle of one."""
+    saved, trials, problems = judge_saves(traced("saves"), scratch / "saves")
+    print(f"saves: {saved}, {trials} files, seed {SEED}: {len(problems)} problems")
+    assert saved == LIVES * len(SIZES)
+    assert trials > 500
+    assert not problems, "\n".join(problems[:20])
+
+
+def test_the_replay_finds_saves_that_are_not_synced(traced: Callable[..., Trace], scratch: Path) -> None:
+    _, _, problems = judge_saves(traced("saves", "careless"), scratch / "saves")
+    assert any("lost: " in problem for problem in problems)
 
 
 # Journals -------------------------------------------------------------------------
@@ -326,15 +436,13 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("when", ["12..14", "16", "18", "14..17", "20..30"] if ALL else ["12..14"])
-def test_nothing_is_lost_after_an_fsync_that_failed(
-    traced: Callable[..., Tape], home: HomeUnderTest, scratch: Path, when: str
-) -> None:
+def test_nothing_is_lost_after_an_fsync_that_failed(traced: Callable[..., Trace], scratch: Path, when: str) -> None:
     """The kernel forgets what it could not write, and the next fsync says that all is well.
 
     Only when the log is written over itself before it is opened (``settle_log``) does this hold.
     """
-    tape = traced("brief", inject=f"fdatasync:error=EIO:when={when}")
-    report = replay(tape, home.root, scratch, None if ALL else SAMPLE // 2)
+    trace = traced("brief", inject=f"fdatasync:error=EIO:when={when}")
+    report = replay(trace, scratch, None if ALL else SAMPLE // 2)
     show(report)
     assert report.failures > 0
     assert report.acknowledged > 3
