@@ -140,6 +140,43 @@ def test_damage_to_a_store_in_use_loses_no_job_unseen(home: HomeUnderTest) -> No
     assert counted["found"] > TRIALS / 10
 
 
+def test_a_transaction_torn_over_an_older_log_is_no_damage(home: HomeUnderTest) -> None:
+    """The log had begun anew: the heads of frames, torn, look like the older commits with the newer salts."""
+    home.create()
+    store = Store(home.db)
+    store.db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    log = Path(home.db + "-wal")
+
+    def write(value: str) -> bytes:
+        store.begin()
+        store.run("set_meta", ("test", value))
+        store.commit()
+        return log.read_bytes()
+
+    for number in range(600):
+        write(f"old {number}")
+    store.checkpoint()
+    old = log.read_bytes()
+    whole = len(write("new"))  # the first frame of the new log
+    assert whole == len(old)
+    torn = bytearray(write("torn" * 500_000))
+    store.close()
+    ends = 32 + 4120
+    frames = [at for at in range(ends, len(old) - 4119, 4120) if torn[at + 8 : at + 16] == torn[40:48]]
+    for at in (frames[0], frames[-1]):
+        torn[at : at + 4120] = old[at : at + 4120]
+    mixed = [at for at in frames[1:-1] if (at + 8) % 512 == 0]
+    for at in mixed:
+        torn[at : at + 8] = old[at : at + 8]
+    assert len(mixed) > 2
+    log.write_bytes(torn)
+    Path(home.db + "-shm").unlink()
+    examine(home)
+    store = Store(home.db)
+    assert store.meta("test") == "new"
+    store.close()
+
+
 _JOBS = """
 SELECT j.id, t.kind, t.argv, t.function, t.code, c.cwd, c.env, j.state, j.exit_code, j.args, j.result
 FROM jobs j LEFT JOIN tasks t ON t.id = j.task LEFT JOIN contexts c ON c.id = j.context

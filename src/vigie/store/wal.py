@@ -66,6 +66,10 @@ def commits_from(path: str, first: int) -> int:
     that a power cut tears one transaction at most: if two lie behind that frame, the
     log was damaged afterwards, and what was acknowledged is gone.
 
+    A log that began anew is written over an older one. A torn head there, half of the
+    older commit's and half of the newer frame's, is no commit: its checksum, which goes
+    on from that of the frame before it, is wrong.
+
     Parameters
     ----------
     path:
@@ -81,17 +85,38 @@ def commits_from(path: str, first: int) -> int:
     if len(data) < _HEADER.size + _FRAME.size:
         return 0
     _, _, page, _, *salts = _HEADER.unpack_from(data)[:6]
+    order = ">" if data[3] & 1 else "<"
     if first == 0 and not _sound(data):
         # Of a damaged header nothing can be believed; all frames of one log have the same salts.
         salts = list(_FRAME.unpack_from(data, _HEADER.size)[2:4])
+        order = "="
     if not 512 <= page <= 65536 or page & (page - 1):
         page = 4096
     length = _FRAME.size + page
     count = 0
     for at in range(_HEADER.size + first * length, len(data) - _FRAME.size + 1, length):
         _, size, *of_frame = _FRAME.unpack_from(data, at)[:4]
-        count += bool(size) and of_frame == salts
+        count += bool(size) and of_frame == salts and _follows(data, at, page, order)
     return count
+
+
+def _follows(data: bytes, at: int, page: int, order: str) -> bool:
+    """Tell whether a frame has the checksum that it should have behind the one before it."""
+    # Of the first frame, that is the header, which ends with a checksum too.
+    before = at - 8 if at == _HEADER.size else at - page - 8
+    content = data[at : at + 8] + data[at + _FRAME.size : at + _FRAME.size + page]
+    if len(content) < 8 + page:
+        return False
+    return _sum(content, order, *struct.unpack_from(">2I", data, before)) == struct.unpack_from(">2I", data, at + 16)
+
+
+def _sum(data: bytes, order: str, one: int, two: int) -> tuple[int, int]:
+    """Go on with a checksum of SQLite's."""
+    words = iter(struct.unpack(f"{order}{len(data) // 4}I", data))
+    for first in words:
+        one = (one + first + two) & 0xFFFFFFFF
+        two = (two + next(words) + one) & 0xFFFFFFFF
+    return one, two
 
 
 def promised(path: str) -> int:
@@ -117,10 +142,4 @@ def promised(path: str) -> int:
 
 def _sound(head: bytes) -> bool:
     """Tell whether a log begins with a header of the checksum that it should have."""
-    order = ">" if head[3] & 1 else "<"
-    one = two = 0
-    words = struct.unpack(f"{order}6I", head[:24])
-    for at in range(0, 6, 2):
-        one = (one + words[at] + two) & 0xFFFFFFFF
-        two = (two + words[at + 1] + one) & 0xFFFFFFFF
-    return (one, two) == struct.unpack(">2I", head[24:32])
+    return _sum(head[:24], ">" if head[3] & 1 else "<", 0, 0) == struct.unpack(">2I", head[24:32])
