@@ -19,6 +19,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+#: Calls whose arguments travel, and may be stored, as one.
+_TOGETHER = 1_000
+
+
 class Task(Generic[P, R]):
     """A function that can be called here, or started in the background.
 
@@ -206,9 +210,10 @@ def _arguments(
 ) -> tuple[list[bytes], dict[str, Any]]:
     """Encode the arguments of each call; give the blobs, and what the request says of them."""
     if len(calls) > 1 and not any(kwargs for _, kwargs in calls):
-        together = payload.dump_calls([args for args, _ in calls])
-        if together is not None:
-            return [together], {"together": True}
+        chunks = (calls[at : at + _TOGETHER] for at in range(0, len(calls), _TOGETHER))
+        together = [payload.dump_calls([args for args, _ in chunk]) for chunk in chunks]
+        if None not in together:
+            return [chunk for chunk in together if chunk is not None], {"together": True}
     encodings: list[str] = []
     blobs: list[bytes] = []
     deps: dict[str, Any] = {}

@@ -79,7 +79,7 @@ class Control:
     def _known(self, ids: Sequence[int]) -> list[int]:
         wanted = [int(job) for job in ids]
         for job in wanted:
-            if self.core.store.one("states", (job,)) is None:
+            if self.core.store.state_of(job) is None:
                 raise NotFound(f"no job {job}", "vigie jobs --all")
         return wanted
 
@@ -128,6 +128,7 @@ class Control:
     def delete(self, job: int, who: Who) -> None:
         """Remove one ended job; the timeline keeps the line of its removal."""
         self.core.store.run("remove_job_events", (job,))
+        self.core.store.unfold(job)
         self.core.store.run("remove_job", (job,))
         self.core.log("removed", job, who=who)
         self.core.after(self.core.hands.delete_files, job)

@@ -88,6 +88,8 @@ class Core:
     release: Callable[[int, int], None] = lambda job, attempt: None
     #: Set by dispatch: the same for many.
     release_many: Callable[[Sequence[tuple[int, int]]], None] = lambda attempts: None
+    #: Set by dispatch: tells whether jobs of a task in a queue will share batches, as things stand.
+    tiny: Callable[[str, int], bool] = lambda queue, task: False
     #: Set by main: takes an assigned job back from its worker, else ends it.
     take_back: Callable[[int, int], None] = lambda job, attempt: None
     #: Set by the timers: look again when the next blocked job is due.
@@ -105,7 +107,7 @@ class Core:
     def learn(self) -> None:
         """Learn again who is needed and where something waits; effects noted by others stay."""
         self.needed = {row[0] for row in self.store.run("needed")}
-        self.dirty = {row[0] for row in self.store.run("queues_ready")}
+        self.dirty = self.store.queues_ready()
         self.keyed = {row[0] for row in self.store.run("keyed_queues")}
 
     def log(
@@ -153,6 +155,7 @@ class Core:
         new, effects = lc.step(state, event, row.policy())
         if new == state and not effects:
             return state
+        self.store.unfold(row.id)
         if isinstance(event, lc.RetryAsked):
             (records,) = self.store.one("records", (row.id,)) or (None,)
             if records:

@@ -103,6 +103,7 @@ class Dispatch:
         #: Set by the timers: look at a queue again at an instant (mono µs).
         self.wake_at: Any = lambda queue, at: None
         core.release, core.release_many = self.release, self.release_many
+        core.tiny = self.shares_batches
 
     # --- what is taken --------------------------------------------------------
 
@@ -192,6 +193,13 @@ class Dispatch:
             return 1
         typical = median(times)
         return 1 if typical >= TINY else max(1, min(MOST, int(BATCH / max(typical, 1))))
+
+    def shares_batches(self, queue: str, task: int) -> bool:
+        """Tell whether jobs of a task will share batches in a queue, and soon."""
+        settings = self.settings(queue)
+        return (
+            not (settings.paused or settings.rate or self.core.store.task_says(task)[-1]) and self.batch_size(task) > 1
+        )
 
     # --- handing out ----------------------------------------------------------
 
@@ -316,11 +324,12 @@ class Dispatch:
         self, queue: str, worker: Worker, rows: list[ReadyRow], sends: dict[int, list[tuple[int, int, int]]]
     ) -> None:
         core, first = self.core, worker.next_seq
-        if len(rows) == 1 and not worker.holding:
-            if not self._claim(rows[0], rows[0].attempt + 1, worker.id, first):
-                return
+        if len(rows) == 1 and not worker.holding and not rows[0].pack:
+            taken = self._claim(rows[0], rows[0].attempt + 1, worker.id, first)
         else:
-            core.store.claim_many(rows, BATCHED, core.clock.wall(), core.owner, worker.id, first)
+            taken = core.store.claim_many(rows, BATCHED, core.clock.wall(), core.owner, worker.id, first)
+        if not taken:
+            return
         for seq, row in enumerate(rows, first):
             job, attempt = row.id, row.attempt + 1
             worker.holding[seq] = (job, attempt, row.task)

@@ -368,7 +368,7 @@ class Agent:
 
     def state_of(self, job: int) -> str | None:
         """Give the public state of a job."""
-        row = self.store.one("states", (job,))
+        row = self.store.state_of(job)
         return None if row is None else public_state(row[0])
 
     def why_waits(self, job: int) -> dict[str, Any] | None:
@@ -393,7 +393,9 @@ class Agent:
 
     def status(self) -> dict[str, Any]:
         """Say how the agent is."""
-        counts = {public_state(state): n for state, n in self.store.run("counts")}
+        counts: dict[str, int] = {}
+        for state, n in self.store.counts().items():
+            counts[public_state(state)] = counts.get(public_state(state), 0) + n
         pid = os.getpid()
         keeper = self.keeper.hello
         return {

@@ -300,6 +300,7 @@ class Outcomes:
 
     def _open(self, job: int, attempt: int) -> JobRow | None:
         """Give a job if this attempt of it is the one under way."""
+        self.core.store.unfold(job)
         row = self.core.store.job(job)
         if row is None or row.attempt != attempt or row.state not in ("assigned", "running", "suspended"):
             return None

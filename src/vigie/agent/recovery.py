@@ -73,7 +73,7 @@ class Recovery:
         if talk != agent.keeper.talks:
             return
         agent.dispatch.open = True
-        agent.core.dirty.update(row[0] for row in agent.store.run("queues_ready").fetchall())
+        agent.core.dirty.update(agent.store.queues_ready())
         agent.core.after(agent.timers.rearm)
 
     def _command(self, row: OpenAttempt) -> None:

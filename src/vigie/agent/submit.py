@@ -13,6 +13,9 @@ from vigie.model import DEFAULT_QUEUE, TASK_DEFAULTS
 
 __all__ = ["submit"]
 
+#: From so many on, tiny functions that come together are stored as one.
+PACK = 16
+
 _BUILT_IN_QUEUES = (DEFAULT_QUEUE, "schedules")
 
 
@@ -47,7 +50,7 @@ def submit(core: Core, request: dict[str, Any], blobs: Sequence[bytes], who: Who
     first = core.store.last_id() + 1
     alone = any(needs) or jobs.keys or jobs.tags
     if request.get("together") and not alone:
-        jobs.insert_together(first, count, blobs[0])
+        jobs.insert_together(first, count, blobs)
     else:
         given = _given(core, request, blobs, count)
         if alone:
@@ -69,7 +72,7 @@ def _given(
     """Give the arguments of each job, and how they are encoded."""
     if request.get("together"):
         together: list[tuple[bytes | None, str | None]] = [
-            (args, "json") for (args,) in core.store.run("apart", (blobs[0].decode(),))
+            (args, "json") for chunk in blobs for (args,) in core.store.run("apart", (chunk.decode(),))
         ]
         if len(together) != count:
             raise UsageError(f"count is {count}, and there are arguments for {len(together)}")
@@ -127,7 +130,8 @@ def _needs(core: Core, options: dict[str, Any], deps: dict[str, Any], count: int
         own[int(index)] = {**shared, **{job: ("result", json.dumps(places)) for job, places in paths.items()}}
     newest = core.store.last_id()
     for job in {job for needs in own for job in needs}:
-        if core.store.one("states", (job,)) is None:
+        core.store.unfold(job)
+        if core.store.state_of(job) is None:
             what = "was removed" if 0 < job <= newest else "does not exist"
             raise NotFound(f"job {job}, to come before this one, {what}", "vigie jobs")
     return own
@@ -176,15 +180,26 @@ class _Jobs:
         )
         self._note(first, len(given), state, blocked_by)
 
-    def insert_together(self, first: int, count: int, together: bytes) -> None:
-        """The same, of functions whose arguments are one JSON array."""
+    def insert_together(self, first: int, count: int, chunks: Sequence[bytes]) -> None:
+        """The same, of functions whose arguments are JSON arrays."""
         state, blocked_by, _ = self._begin_state({})
-        store, before = self.core.store, self.core.store.db.total_changes()
-        store.run("insert_jobs_together", (first, *self._head, state, blocked_by, *self._tail(), together.decode()))
-        found = store.db.total_changes() - before
-        if found != count:
-            raise UsageError(f"count is {count}, and there are arguments for {found}")
+        store, head, tail = self.core.store, self._head, self._tail()
+        as_one = count >= PACK and state == "queued" and self._are_tiny()
+        following = first
+        for chunk in chunks:
+            if as_one:
+                following += store.packs.add(following, chunk.decode(), (*head, self.queue, tail[1], self.created))
+            else:
+                before = store.db.total_changes()
+                store.run("insert_jobs_together", (following, *head, state, blocked_by, *tail, chunk.decode()))
+                following += store.db.total_changes() - before
+        if following - first != count:
+            raise UsageError(f"count is {count}, and there are arguments for {following - first}")
         self._note(first, count, state, blocked_by)
+
+    def _are_tiny(self) -> bool:
+        """Tell whether the jobs will be handed out in batches, with nothing special about them."""
+        return not self.options.get("now") and self.core.tiny(self.queue, self.task)
 
     def _note(self, first: int, count: int, state: str, blocked_by: str | None) -> None:
         core, jobs = self.core, range(first, first + count)
@@ -212,7 +227,7 @@ class _Jobs:
     def _begin_state(self, needs: Needs) -> tuple[str, str | None, tuple[int, str] | None]:
         open_needs = False
         for needed, (mode, _) in needs.items():
-            state, finished = self.core.store.row("states", (needed,))
+            state, finished = self.core.store.state_of(needed) or ("lost", 0)
             if finished is None:
                 open_needs = True
             elif mode != "any" and state != "completed":

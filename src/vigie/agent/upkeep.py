@@ -150,7 +150,7 @@ class Upkeep:
         store = agent.store
         ended: list[tuple[bool, int]] = []
         for job in sizes:
-            state, finished = store.one("states", (job,)) or (None, None)
+            state, finished = store.state_of(job) or (None, None)
             if finished is not None and store.one("wanted_by", (job,)) is None:
                 ended.append((state in ("failed", "lost"), job))
         for _, job in sorted(ended):

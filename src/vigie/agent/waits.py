@@ -97,11 +97,11 @@ class Waits:
             self._by_job[job] = alone if others is None else others + alone
 
     def _ended(self, job: int) -> bool:
-        row = self.store.one("states", (job,))
+        row = self.store.state_of(job)
         return row is None or row[1] is not None
 
     def _gone(self, job: int) -> bool:
-        row = self.store.one("states", (job,))
+        row = self.store.state_of(job)
         return (row is None or row[1] is not None) and not self.trees.busy(job)
 
     def _satisfied(self, wait: _Wait) -> bool:
@@ -165,7 +165,7 @@ class Waits:
         return {"id": job, "state": state, "left": left, "note": note}
 
     def _state(self, job: int) -> str | None:
-        row = self.store.one("states", (job,))
+        row = self.store.state_of(job)
         return None if row is None else public_state(row[0])
 
     def _outcome(self, job: int, blobs: list[bytes]) -> dict[str, Any]:

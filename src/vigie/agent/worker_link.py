@@ -112,7 +112,7 @@ class WorkerLink:
     def _lot(self, out: list[bytes], run: Sequence[tuple[int, int, int]]) -> bool:
         """Add jobs that follow one upon the other as one; False if they are not all alike."""
         seq, job, attempt = run[0]
-        facts = self.store.one("lot_facts", (job, run[-1][1]))
+        facts = self.store.lot_facts(job, run[-1][1])
         if facts is None:
             return False
         task, context, together = facts
@@ -125,9 +125,9 @@ class WorkerLink:
         headers: list[dict[str, Any]] = []
         args: list[bytes] = []
         extra: list[bytes] = []
-        ids = json_list(job for _, job, _ in jobs)
-        facts = {row[0]: row[1:] for row in self.store.run("function_facts", (ids,))}
-        takers = {row[0] for row in self.store.run("take_results", (ids,))}
+        ids = [job for _, job, _ in jobs]
+        facts = self.store.function_facts(ids)
+        takers = {row[0] for row in self.store.run("take_results", (json_list(ids),))}
         for seq, job, attempt in jobs:
             if job not in facts:
                 continue

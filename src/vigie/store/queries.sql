@@ -78,12 +78,12 @@ WHERE id = ? AND epoch = ?;
 
 -- name: ready
 -- The next jobs of a queue in order.
-SELECT id, epoch, attempt, context, keyed, now, task FROM jobs
+SELECT id, epoch, attempt, priority, context, keyed, now, task FROM jobs
 WHERE state = 'queued' AND queue = ?1 ORDER BY priority DESC, id LIMIT ?2;
 
 -- name: ready_keyed
 -- The same without those that lack a key (a claim checks again).
-SELECT j.id, j.epoch, j.attempt, j.context, j.keyed, j.now, j.task FROM jobs j
+SELECT j.id, j.epoch, j.attempt, j.priority, j.context, j.keyed, j.now, j.task FROM jobs j
 WHERE j.state = 'queued' AND j.queue = ?1
   AND (j.keyed = 0 OR NOT EXISTS (
     SELECT 1 FROM job_keys k WHERE k.job = j.id
@@ -92,7 +92,7 @@ ORDER BY j.priority DESC, j.id LIMIT ?2;
 
 -- name: ready_now
 -- The same, those alone that pass the slots.
-SELECT j.id, j.epoch, j.attempt, j.context, j.keyed, j.now, j.task FROM jobs j
+SELECT j.id, j.epoch, j.attempt, j.priority, j.context, j.keyed, j.now, j.task FROM jobs j
 WHERE j.state = 'queued' AND j.queue = ?1 AND j.now = 1
   AND (j.keyed = 0 OR NOT EXISTS (
     SELECT 1 FROM job_keys k WHERE k.job = j.id
@@ -388,15 +388,15 @@ ORDER BY id LIMIT ?4;
 
 -- name: orphan_contexts
 -- Contexts hold secrets: deleted with their last job.
-DELETE FROM contexts WHERE id NOT IN (SELECT context FROM jobs);
+DELETE FROM contexts WHERE id NOT IN (SELECT context FROM jobs) AND id NOT IN (SELECT context FROM packs);
 
 -- name: orphan_owners
 -- Agents of whose attempts none is left.
-DELETE FROM owners WHERE id NOT IN (SELECT owner FROM attempts);
+DELETE FROM owners WHERE id NOT IN (SELECT owner FROM attempts) AND id NOT IN (SELECT owner FROM lots);
 
 -- name: orphan_tasks
 -- Tasks that no job has any more.
-DELETE FROM tasks WHERE id NOT IN (SELECT task FROM jobs);
+DELETE FROM tasks WHERE id NOT IN (SELECT task FROM jobs) AND id NOT IN (SELECT task FROM packs);
 
 -- name: busy
 -- Which open jobs take the slots of a queue (for people).

@@ -16,6 +16,7 @@ from vigie.model import DEFAULT_QUEUE, default_slots, public_state
 from vigie.selection import Filter
 from vigie.store import sql
 from vigie.store.readonly import ReadOnly, Row
+from vigie.store.unfolded import Unfolded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,7 @@ class Reader:
         self._sql = sql.load("read")
         self._store = ReadOnly(home.db)
         self._samples = ReadOnly(home.samples)
+        self._jobs = Unfolded(self._store)
 
     def close(self) -> None:
         """Close the connections; the next read opens them again."""
@@ -98,7 +100,8 @@ class Reader:
 
     def rows_of(self, ids: list[int]) -> list[Row]:
         """Give the rows of these ids, in their order; unknown ones are left out."""
-        rows = self._rows("jobs", ids=json.dumps(ids))
+        place = {job: at for at, job in enumerate(ids)}
+        rows = sorted(self._rows("jobs", ids=json.dumps(ids)), key=lambda row: place[row["id"]])
         for row in rows:
             row["assigned"] = row["state"] == "assigned"
             row["state"] = public_state(row["state"])
@@ -145,15 +148,17 @@ class Reader:
         bind = {**chosen.parameters(), "limit": limit, "before": after["id"] if after else _LAST}
         states = set(chosen.stored_states)
         if chosen.tags:
-            return self._filtered("ids_tagged", {**bind, "tag": chosen.tags[0]})
-        if chosen.exact_name is not None:
-            return self._filtered("ids_named", {**bind, "exact": chosen.exact_name})
-        if states and states <= set(_OPEN):
+            found = self._filtered("ids_tagged", {**bind, "tag": chosen.tags[0]})
+        elif chosen.exact_name is not None:
+            found = self._filtered("ids_named", {**bind, "exact": chosen.exact_name})
+        elif states and states <= set(_OPEN):
             pages = [self._filtered("ids_open", {**bind, "state": state}) for state in states]
-            return sorted((row for page in pages for row in page), key=lambda row: -row["id"])[:limit]
-        if states and states <= {"failed", "lost"}:
+            found = [row for page in pages for row in page]
+        elif states and states <= {"failed", "lost"}:
             return self._filtered("ids_bad", {**bind, "ended": after["finished"] if after else _LAST})
-        return self._filtered("ids_newest", bind)
+        else:
+            found = self._filtered("ids_newest", bind)
+        return sorted(found, key=lambda row: -row["id"])[:limit]
 
     # --- words for jobs -------------------------------------------------------
 
@@ -199,7 +204,7 @@ class Reader:
             return int(word)
         rows = self._rows("newest") if word == "last" else self._rows("named", name=word)
         if rows:
-            return int(rows[0]["id"])
+            return max(int(row["id"]) for row in rows)
         if word == "last":
             raise NotFound("there is no job yet", "vigie start -- CMD …")
         raise NotFound(f"no job is called {word}", self._guess(word))
@@ -268,7 +273,9 @@ class Reader:
         (ids of who takes them) and ``queued`` (how many wait).
         """
         known = {row["name"]: row for row in self._rows("queues")}
-        waiting = {row["queue"]: row["n"] for row in self._rows("queue_waiting")}
+        waiting: dict[str, int] = {}
+        for row in self._rows("queue_waiting"):
+            waiting[row["queue"]] = waiting.get(row["queue"], 0) + row["n"]
         busy: dict[str, list[Row]] = {}
         for row in self._rows("queue_busy"):
             busy.setdefault(row["queue"], []).append(row)
@@ -297,7 +304,7 @@ class Reader:
     def ahead(self, row: Row) -> int:
         """Give how many jobs of its queue are handed out before a queued one."""
         rows = self._rows("ahead", queue=row["queue"], priority=row["priority"], job=row["id"])
-        return int(next(iter(rows[0].values()))) if rows else 0
+        return sum(int(next(iter(row.values()))) for row in rows)
 
     def counts(self) -> dict[str, int]:
         """Give how many jobs have not ended, by state."""
@@ -349,10 +356,10 @@ class Reader:
         return self._sql[name].replace("{filter}", f"({self._sql['filter']})")
 
     def _rows(self, name: str, /, **bind: Any) -> list[Row]:
-        return self._store.rows(self._sql[name], bind)
+        return self._jobs.rows(self._sql[name], bind)
 
     def _filtered(self, name: str, bind: Row) -> list[Row]:
-        return self._store.rows(self.statement(name), bind)
+        return self._jobs.rows(self.statement(name), bind)
 
     def _lengths(self, name: str, /, **bind: Any) -> list[tuple[int, int, int]]:
         return [(row["at"], row["out"], row["err"]) for row in self._samples.rows(self._sql[name], bind)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import apsw
@@ -60,6 +62,33 @@ class ReadOnly:
         except UnicodeDecodeError as error:
             raise _damaged(self.path, error) from None
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read one state of the file, for a page of rows and no longer."""
+        connection = self.open()
+        if connection is None:
+            yield
+            return
+        try:
+            connection.execute("BEGIN")
+        except apsw.Error as error:
+            raise _explained(self.path, error) from None
+        try:
+            yield
+        finally:
+            if connection.in_transaction:
+                connection.execute("COMMIT")  # what was written aside stays
+
+    def write_aside(self, statement: str, bind: Sequence[Any] = ()) -> None:
+        """Write to the connection's own temporary tables, which are nobody else's."""
+        connection = self.open()
+        if connection is not None:
+            connection.execute("PRAGMA query_only=OFF")
+            try:
+                connection.execute(statement, bind)
+            finally:
+                connection.execute("PRAGMA query_only=ON")
+
     def open(self) -> apsw.Connection | None:
         """Give the connection, or None while there is no store."""
         if self._connection is None:
@@ -104,7 +133,7 @@ class ReadOnly:
     def _prepare(self, connection: apsw.Connection) -> bool:
         """Set the connection up; False while the store's writer has not made its tables."""
         connection.set_busy_timeout(_BUSY_MS)
-        connection.execute("PRAGMA trusted_schema=OFF; PRAGMA query_only=ON")
+        connection.execute("PRAGMA trusted_schema=OFF; PRAGMA temp_store=MEMORY; PRAGMA query_only=ON")
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         if "meta" in tables:
             meta = dict(connection.execute("SELECT key, value FROM meta"))

@@ -62,22 +62,25 @@ class JobRow(NamedTuple):
 
 
 class ReadyRow(NamedTuple):
-    """A job that may be handed out (columns of the query ``ready``, and two of its task)."""
+    """A job that may be handed out (columns of the query ``ready``, two of its task, and its pack)."""
 
     id: int
     epoch: int
     attempt: int
+    priority: int
     context: int
     keyed: int
     now: int
     task: int
     kind: str
     fresh: int
+    #: The first id of the pack in which it has no row of its own; 0: it has one.
+    pack: int
 
     @property
     def sort(self) -> tuple[object, ...]:
         """Give what jobs of one batch have in common."""
-        return self[3:]
+        return self[4:]
 
 
 class OpenAttempt(NamedTuple):

@@ -96,6 +96,35 @@ CREATE INDEX jobs_bad ON jobs (finished) WHERE state IN ('failed', 'lost');
 CREATE INDEX jobs_named ON jobs (name, id) WHERE name IS NOT NULL;
 CREATE UNIQUE INDEX jobs_key ON jobs (key) WHERE key IS NOT NULL;
 
+-- Jobs of one request that have no row in "jobs" yet: tiny functions that differ in nothing but
+-- their arguments. The row of each is written when it has ended; should anything else become of
+-- one, all of them get theirs at once (packs.py).
+CREATE TABLE packs (
+    first    INTEGER PRIMARY KEY,      -- the ids from here on …
+    last     INTEGER NOT NULL,
+    next     INTEGER NOT NULL,         -- … are handed out up to here
+    name     TEXT,
+    task     INTEGER NOT NULL REFERENCES tasks,
+    context  INTEGER NOT NULL REFERENCES contexts,
+    queue    TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    created  INTEGER NOT NULL
+);
+CREATE TABLE pack_args (
+    pack INTEGER PRIMARY KEY REFERENCES packs ON DELETE CASCADE,
+    args TEXT NOT NULL                 -- a JSON array of [args, kwargs], one for each job
+);
+CREATE TABLE lots (                     -- attempts of such jobs that were handed out together: each the first
+    pack    INTEGER NOT NULL REFERENCES packs ON DELETE CASCADE,
+    first   INTEGER NOT NULL,
+    last    INTEGER NOT NULL,
+    owner   INTEGER NOT NULL REFERENCES owners,
+    worker  INTEGER NOT NULL,
+    seq     INTEGER NOT NULL,          -- of the first
+    created INTEGER NOT NULL,
+    PRIMARY KEY (pack, first)
+) WITHOUT ROWID;
+
 -- Who ran attempts: one agent, from its start to its end.
 CREATE TABLE owners (
     id    INTEGER PRIMARY KEY,

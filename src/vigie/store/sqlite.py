@@ -20,11 +20,13 @@ from vigie import crash
 from vigie import lifecycle as lc
 from vigie.errors import StoreError
 from vigie.store import sql
+from vigie.store.packs import Packs
 from vigie.store.rows import JobRow, OpenAttempt, ReadyRow, Row, columns, digest, join_items, json_list
 from vigie.store.trouble import explain
 
 if TYPE_CHECKING:
     from vigie.outcome import Good
+    from vigie.store.packs import Pack
 
 __all__ = ["SCHEMA", "Stale", "Store"]
 
@@ -82,6 +84,7 @@ class Store:
             self._prepare()
         except apsw.Error as error:
             raise explain(path, error, f"cannot open the store {path}") from None
+        self.packs = Packs(self.db)
         self._recent: dict[Any, int] = {}
         self._tasks: dict[Row, int] = {}
         self._says: dict[int, Row] = {}
@@ -167,7 +170,8 @@ class Store:
         self.forget_cached()
 
     def forget_cached(self) -> None:
-        """Forget ids that a rollback may have undone."""
+        """Forget what a rollback may have undone."""
+        self.packs.forget()
         self._recent.clear()
         self._tasks.clear()
         self._says.clear()
@@ -265,12 +269,51 @@ class Store:
 
     def job(self, job: int) -> JobRow | None:
         """Give a job as a step of its life needs it."""
-        row = self.one("job", (job,))
+        row = self.one("job", (job,)) or self.packs.row(job)
         return None if row is None else JobRow._make(row + self.task_says(row[-1]))
 
-    def states_of(self, ids: Iterable[int]) -> dict[int, str]:
+    def unfold(self, job: int) -> None:
+        """Make sure that a job has a row of its own: whatever writes to one needs that."""
+        self.packs.unfold(job)
+
+    def state_of(self, job: int) -> tuple[str, int | None] | None:
+        """Give a job's state and when it ended; None if it does not exist."""
+        row = self.one("states", (job,))
+        if row is None:
+            folded = self.packs.states((job,))
+            return (folded[job], None) if folded else None
+        return row[0], row[1]
+
+    def states_of(self, ids: Sequence[int]) -> dict[int, str]:
         """Give the states of many jobs; those that do not exist are left out."""
-        return dict(self.run("states_of", (json_list(ids),)).fetchall())
+        known = dict(self.run("states_of", (json_list(ids),)).fetchall())
+        return known if len(known) == len(ids) else known | self.packs.states(job for job in ids if job not in known)
+
+    def counts(self) -> dict[str, int]:
+        """Give how many jobs are open, by state."""
+        found = self.packs.counts()
+        for state, count in self.run("counts"):
+            found[state] = found.get(state, 0) + count
+        return found
+
+    def queues_ready(self) -> set[str]:
+        """Give the queues in which something waits for a slot."""
+        return {row[0] for row in self.run("queues_ready")} | self.packs.queues()
+
+    def function_facts(self, ids: Sequence[int]) -> dict[int, Row]:
+        """Give arguments, their encoding, task and context of each job, as its worker needs them."""
+        found = {row[0]: row[1:] for row in self.run("function_facts", (json_list(ids),))}
+        for job in ids:
+            if job not in found and (facts := self.packs.facts(job)) is not None:
+                found[job] = facts
+        return found
+
+    def lot_facts(self, first: int, last: int) -> tuple[int, int, bytes] | None:
+        """Give task, context and a JSON array of arguments of jobs that follow one upon the other.
+
+        None when they are not all alike, or take others' results.
+        """
+        return self.packs.together(first, last) or self.one("lot_facts", (first, last))
 
     def task_says(self, task: int) -> Row:
         """Give kind, retries, backoff, backoff_max, jitter, on_lost, grace, timeout and fresh of a task."""
@@ -291,8 +334,23 @@ class Store:
         query = "ready_now" if only_now else "ready_keyed" if keyed else "ready"
         for row in self.run(query, (queue, most)):
             says = self.task_says(row[-1])
-            rows.append(ReadyRow._make((*row, says[0], says[-1])))
-        return rows
+            rows.append(ReadyRow._make((*row, says[0], says[-1], 0)))
+        packs = () if only_now else self.packs.ready(queue)
+        return self._with_packs(rows, packs, most) if packs else rows
+
+    def _with_packs(self, rows: list[ReadyRow], packs: Sequence[Pack], most: int) -> list[ReadyRow]:
+        """Put in what waits in packs."""
+        left = most
+        for pack in packs:
+            given = range(pack.next, min(pack.last + 1, pack.next + left))
+            says = self.task_says(pack.task)
+            same = (0, 0, pack.priority, pack.context, 0, 0, pack.task, says[0], says[-1], pack.first)
+            rows += [ReadyRow(job, *same) for job in given]
+            left -= len(given)
+            if not left:
+                break
+        rows.sort(key=lambda row: (-row.priority, row.id))
+        return rows[:most]
 
     def move(self, row: JobRow, state: lc.State, *, attempt: int | None = None, started: int | None = None) -> None:
         """Change a job's state, if it is where ``row`` says.
@@ -328,6 +386,22 @@ class Store:
 
         One that has keys, or was told to end, is left to :meth:`finish`.
         """
+        folded, ends = self._folded(ends)
+        if ends and not self._succeed_rows(ends):
+            return False
+        if folded:
+            self.packs.succeed(folded)
+        return True
+
+    def _folded(self, ends: Sequence[Good]) -> tuple[list[Good], Sequence[Good]]:
+        """Part those that have no row from those that have."""
+        of = self.packs.of
+        folded = [end for end in ends if of(end[1]) is not None]
+        if len(folded) == len(ends):
+            return folded, ()
+        return folded, [end for end in ends if of(end[1]) is None] if folded else ends
+
+    def _succeed_rows(self, ends: Sequence[Good]) -> bool:
         self.db.execute("SAVEPOINT ends")
         before = self.db.total_changes()
         self.run_many("succeed_job", ends)
@@ -344,12 +418,15 @@ class Store:
 
     def claim_many(
         self, rows: Sequence[ReadyRow], state: str, now: int, owner: tuple[str, str, str], worker: int, seq: int
-    ) -> None:
-        """Take queued jobs for a worker's batch, numbered from ``seq`` on, none of them keyed.
+    ) -> bool:
+        """Take queued jobs for a worker's batch, numbered from ``seq`` on, none of them keyed, all of one pack or none.
 
-        The rows were read in this very transaction, so that nobody else can have them.
+        The rows were read in this very transaction, so that nobody else can have them;
+        False for those of a pack that somebody else has nevertheless.
         """
         by = self._owner(owner)
+        if rows[0].pack:
+            return self.packs.claim(rows[0].id, len(rows), by, worker, seq, now)
         self.run_many("claim_job", ((state, row.attempt + 1, None, row.id, row.epoch) for row in rows))
         self.run_many(
             "insert_attempt",
@@ -358,6 +435,7 @@ class Store:
                 for i, row in enumerate(rows)
             ),
         )
+        return True
 
     def claim(
         self,
@@ -396,7 +474,8 @@ class Store:
 
     def open_attempts(self) -> list[OpenAttempt]:
         """Give every attempt without a known end."""
-        return [OpenAttempt._make(row) for row in self.run("open_attempts")]
+        rows = [OpenAttempt._make(row) for row in self.run("open_attempts")]
+        return rows + self.packs.open_attempts()
 
     def last_id(self) -> int:
         """Give the highest job id ever given."""
