@@ -529,8 +529,9 @@ class _End:
         self.talk.acknowledged += 1
         code, args = (blobs[:1], blobs[1:]) if request["task"].get("code") else ([None], blobs)
         if request.get("together"):
-            # One array of all jobs' arguments, each of which the store has on its own.
-            args = [json.dumps(one, separators=(",", ":"), ensure_ascii=False).encode() for one in json.loads(args[0])]
+            # Arrays of many jobs' arguments, each of which the store has on its own.
+            every = [one for array in args for one in json.loads(array)]
+            args = [json.dumps(one, separators=(",", ":"), ensure_ascii=False).encode() for one in every]
         for at, job in enumerate(answer["ids"]):
             self.talk.facts["job", job] = {
                 "argv": request["task"].get("argv"),

@@ -11,16 +11,14 @@ all, on all cores (some minutes); ``VIGIE_POWER_CUT_SEED`` repeats a choice.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -210,17 +208,31 @@ def replay(trace: Trace, scratch: Path, sample: int | None) -> Report:
         share = min(1.0, sample / 3 / max(1, _count(tape, trace.root)))
         return replay_part(tape, trace.root, scratch, SEED, share)
     parts = len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(parts, multiprocessing.get_context("spawn")) as pool:
-        first, *others = pool.map(partial(_part_of_all, trace, scratch, SEED, parts), range(parts))
+    words = [sys.executable, "-c", _PART, str(trace.path), trace.root, str(scratch), str(SEED), str(parts)]
+    pipe = subprocess.PIPE
+    live = [subprocess.Popen([*words, str(part)], cwd=HERE, stdout=pipe, text=True) for part in range(parts)]
+    said = [one.communicate()[0] for one in live]
+    assert [one.returncode for one in live] == [0] * parts
+    first, *others = (Report(**json.loads(text)) for text in said)
     for other in others:
         first.add(other)
     return first
 
 
-def _part_of_all(trace: Trace, scratch: Path, seed: int, parts: int, part: int) -> Report:
-    own = scratch / f"part{part}"
-    own.mkdir(exist_ok=True)
-    return replay_part(trace.tape(), trace.root, own, seed, 1.0, parts, part, VARIANTS)
+_PART = """
+import sys
+import test_power_cut
+test_power_cut.part_of_all(*sys.argv[1:])
+"""
+
+
+def part_of_all(path: str, root: str, scratch: str, seed: str, parts: str, part: str) -> None:
+    """Judge one part of all cuts, in a process of its own, and print the report."""
+    own = Path(scratch, f"part{part}")
+    own.mkdir()
+    tape = Trace(Path(path), root).tape()
+    report = replay_part(tape, root, own, int(seed), 1.0, int(parts), int(part), VARIANTS)
+    print(json.dumps(asdict(report)))
 
 
 def replay_part(
