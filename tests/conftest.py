@@ -257,7 +257,9 @@ class HomeUnderTest(Home):
         """List living processes of this home: all, or ``agent keeper worker other`` alone."""
         every = {process.pid: process for process in processes_of(self.root)}
         # A child between fork and exec looks like its parent.
-        forked = {p.pid for p in every.values() if p.ppid in every and every[p.ppid].argv == p.argv and p.kind != "other"}
+        forked = {
+            p.pid for p in every.values() if p.ppid in every and every[p.ppid].argv == p.argv and p.kind != "other"
+        }
         return [p for p in every.values() if p.pid not in forked and kind in (None, p.kind)]
 
     def leftovers(self) -> list[Process]:

@@ -237,3 +237,12 @@ def test_those_that_pass_the_slots_pass_whoever_stands_before_them(world: World)
     # Both arrive in one transaction: one slot is free, and the other command stands in the way.
     world.clients.arrive()
     world.until(lambda: world.runs(4))
+
+
+def test_no_worker_is_made_for_whom_a_key_is_not_free(world: World) -> None:
+    """Each round made one for each of those that wait, and each worker's hello a round: more than 160 of them."""
+    world.clients.start(
+        "function", [{"d": SECOND} for _ in range(7)], {"fresh": True}, {"concurrency": [["one", 1]], "now": True}
+    )
+    world.until(lambda: world.runs(1))
+    assert world.kernel.living("worker") == [world.only("worker")]

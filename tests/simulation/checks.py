@@ -31,17 +31,35 @@ LEGAL = {
 }
 FINISHED = ("completed", "failed", "stopped", "lost")
 
-OPEN = """
+#: In front of a query: jobs and attempts with those that have no row of their own (vigie/store/packs.py).
+WHOLE = """
+WITH folded (id, pack, following, task, queue, priority, args) AS (
+    SELECT p.first + a.key, p.first, p.next, p.task, p.queue, p.priority, CAST(a.value AS BLOB)
+    FROM packs p JOIN pack_args g ON g.pack = p.first JOIN json_each(g.args) a
+    WHERE NOT EXISTS (SELECT 1 FROM main.jobs d WHERE d.id = p.first + a.key)),
+jobs AS (
+    SELECT id, state, reason, exit_code, signal, attempt, tries_from, result, task, args, finished, blocked_by,
+        ending, queue, priority, now, keyed, due FROM main.jobs
+    UNION ALL
+    SELECT id, CASE WHEN id < following THEN 'assigned' ELSE 'queued' END, NULL, NULL, NULL, id < following, 0, NULL,
+        task, args, NULL, NULL, NULL, queue, priority, 0, 0, NULL FROM folded),
+attempts AS (
+    SELECT job, n, state, exit_code, signal, reason, worker, seq FROM main.attempts
+    UNION ALL
+    SELECT f.id, 1, 'assigned', NULL, NULL, NULL, l.worker, l.seq + f.id - l.first
+    FROM folded f JOIN lots l ON l.pack = f.pack AND f.id BETWEEN l.first AND l.last)
+"""
+OPEN = f"""{WHOLE}
 SELECT a.job, a.n, a.worker, j.queue, j.now, j.keyed FROM attempts a JOIN jobs j ON j.id = a.job
 WHERE a.state IN ('assigned', 'running')"""
-HELD = """
+HELD = f"""{WHOLE}
 SELECT k.key, count(*) FROM job_keys k JOIN jobs j ON j.id = k.job
 WHERE j.state IN ('assigned', 'running', 'suspended') GROUP BY k.key"""
-ATTEMPTS = "SELECT n, state, exit_code, signal, reason FROM attempts WHERE job = ?"
+ATTEMPTS = f"{WHOLE} SELECT n, state, exit_code, signal, reason FROM attempts WHERE job = ?"
 EVENTS = "SELECT id, verb, job, last, before, after FROM events WHERE id > ? ORDER BY id"
-AT_ONCE = "SELECT id FROM jobs WHERE state = 'queued' AND now = 1 AND keyed = 0"
-WAITING = "SELECT id, priority FROM jobs WHERE state = 'queued' AND keyed = 0 AND queue = 'default'"
-JOBS = """
+AT_ONCE = f"{WHOLE} SELECT id FROM jobs WHERE state = 'queued' AND now = 1 AND keyed = 0"
+WAITING = f"{WHOLE} SELECT id, priority FROM jobs WHERE state = 'queued' AND keyed = 0 AND queue = 'default'"
+JOBS = f"""{WHOLE}
 SELECT j.id, j.state, j.reason, j.exit_code, j.signal, j.attempt, j.tries_from, j.result, t.kind, t.argv, j.args,
     t.retries, j.finished, j.blocked_by, j.ending
 FROM jobs j JOIN tasks t ON t.id = j.task"""
@@ -133,13 +151,13 @@ class Checks:
         newest = max((row[0] for row in claimed if not row[5] and not row[4]), default=None)
         if newest is None:
             return
-        priority = db.execute("SELECT priority FROM jobs WHERE id = ?", (newest,)).fetchone()
+        priority = db.execute(f"{WHOLE} SELECT priority FROM jobs WHERE id = ?", (newest,)).fetchone()
         for job, its in db.execute(WAITING).fetchall():
             if priority is not None and job < newest and its >= priority[0]:
                 raise Broken(f"job {newest} was handed out before {job}")
 
     def _losses(self, db: apsw.Connection) -> None:
-        for job, n in db.execute("SELECT job, n FROM attempts WHERE state = 'lost'").fetchall():
+        for job, n in db.execute(f"{WHOLE} SELECT job, n FROM attempts WHERE state = 'lost'").fetchall():
             if (job, n) in self._lost:
                 continue
             self._lost.add((job, n))
@@ -241,11 +259,11 @@ class Checks:
 
     def _nothing_missing(self, db: apsw.Connection, when: str) -> None:
         clients = self.world.clients
-        there = {row[0] for row in db.execute("SELECT id FROM jobs").fetchall()}
+        there = {row[0] for row in db.execute(f"{WHOLE} SELECT id FROM jobs").fetchall()}
         missing = set(clients.jobs) - there - clients.asked["remove"]
         if missing:
             raise Broken(f"acknowledged and missing {when}: {sorted(missing)}")
-        attempts = set(db.execute("SELECT job, n FROM attempts").fetchall())
+        attempts = set(db.execute(f"{WHOLE} SELECT job, n FROM attempts").fetchall())
         unrecorded = {key for key in self.world.deeds if key not in attempts and key[0] not in clients.asked["remove"]}
         if unrecorded:
             raise Broken(f"began without a record {when}: {sorted(unrecorded)}")
@@ -253,7 +271,7 @@ class Checks:
     # --- the end ------------------------------------------------------------------------------
 
     def open_jobs(self) -> list[int]:
-        return [row[0] for row in self.db.execute("SELECT id FROM jobs WHERE finished IS NULL").fetchall()]
+        return [row[0] for row in self.db.execute(f"{WHOLE} SELECT id FROM jobs WHERE finished IS NULL").fetchall()]
 
     def paused(self) -> list[str]:
         """Name the queues that hand out nothing."""
@@ -272,9 +290,11 @@ class Checks:
 
     def open_work(self) -> str:
         """Say what is not at rest."""
-        rows = self.db.execute("SELECT id, state, blocked_by, ending, attempt, due FROM jobs WHERE finished IS NULL")
+        rows = self.db.execute(
+            f"{WHOLE} SELECT id, state, blocked_by, ending, attempt, due FROM jobs WHERE finished IS NULL"
+        )
         attempts = self.db.execute(
-            "SELECT job, n, state, worker, seq FROM attempts WHERE state IN ('assigned', 'running')"
+            f"{WHOLE} SELECT job, n, state, worker, seq FROM attempts WHERE state IN ('assigned', 'running')"
         )
         living = [str(deed) for deed in self.world.deeds.values() if deed.living]
         asked = [request.header for request in self.world.clients.waiting]

@@ -167,7 +167,8 @@ class Clients:
             "submit",
             lambda answer: self._submitted(plan, answer),
             blobs,
-            task={"kind": kind, "label": f"k{number}", **task},
+            # One task for all that are tiny, so that it is known when more of them come.
+            task={"kind": kind, "label": "tiny" if task.get("function") == "m:tiny" else f"k{number}", **task},
             context=CONTEXT,
             job=plan.options,
             count=len(specs),

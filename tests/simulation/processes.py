@@ -18,7 +18,9 @@ import apsw
 import vigie.agent.keeper_link
 import vigie.agent.main
 import vigie.agent.outcomes
+import vigie.agent.submit
 import vigie.agent.watch
+import vigie.agent.worker_link
 import vigie.crash
 import vigie.keeper
 import vigie.keeper_talk
@@ -759,6 +761,8 @@ def installed() -> ExitStack:
         patch(agent.keeper_link, os=os_),
         patch(agent.watch, os=os_),
         patch(agent.outcomes, OomWatch=_OomWatch),
+        patch(agent.submit, PACK=2),
+        patch(agent.worker_link, LOT=2),
         patch(vigie.keeper, os=os_, time=time_, pidfd=pidfd, spawn=fake_spawn, point=_pulse),
         patch(vigie.keeper.selectors, DefaultSelector=Selector),
         patch(vigie.keeper_talk, log=lambda text: None),

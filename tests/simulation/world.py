@@ -203,7 +203,8 @@ class World:
     def state(self, job: int) -> str:
         """Give the state of a job as the store has it."""
         assert self.agent is not None
-        return str(self.agent.real.store.db.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()[0])
+        state, _ = self.agent.real.store.state_of(job) or (None, None)
+        return str(state)
 
     def calm(self, most: int = 2000) -> bool:
         """Let everything happen until nothing is left, each in its turn; False if it never ends."""

@@ -263,6 +263,9 @@ class Dispatch:
                 self._spend(settings)
                 at += 1
                 continue
+            if row.keyed and not self.core.store.keys_free(row.id):
+                at += 1  # before a worker is made that would have nothing to do
+                continue
             # Those that pass the slots may have taken too many: nobody else rides with them.
             ride = bool(row.now) or self.used(queue) <= settings.slots
             worker, room = self._worker_for(row, queue, free, ride)
@@ -362,7 +365,9 @@ class Dispatch:
         if not free:
             return None, 0
         for worker in self.workers.values():
-            if not (worker.holding or worker.leaving or worker.fresh or fresh) and worker.digest == kind:
+            if worker.holding or worker.leaving or worker.digest != kind or worker.fresh != fresh:
+                continue
+            if not fresh or worker.next_seq == 1:
                 return worker, most
         self._make_room()
         return self._spawn(kind, row.context, fresh), most

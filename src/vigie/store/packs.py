@@ -109,14 +109,17 @@ class Packs:
 
     def of(self, job: int) -> Pack | None:
         """Give the pack of a job that has no row yet."""
+        pack = self._around(job)
+        return None if pack is None or pack.ended[job - pack.first] else pack
+
+    def _around(self, job: int) -> Pack | None:
+        """Give the pack in whose range a job is, ended or not."""
         known = self._all()
-        if not known:
-            return None
         at = bisect_right(self._firsts, job) - 1
         if at < 0:
             return None
         pack = known[self._firsts[at]]
-        return pack if job <= pack.last and not pack.ended[job - pack.first] else None
+        return pack if job <= pack.last else None
 
     def row(self, job: int) -> Row | None:
         """Give the columns of the query ``job`` of one that has no row."""
@@ -238,8 +241,8 @@ class Packs:
         self._db.executemany(self._sql["end_attempt"], attempts)
 
     def unfold(self, job: int) -> None:
-        """Give every job of a job's pack its row, if it has none."""
-        pack = self.of(job)
+        """Give every job of a job's pack its row, if it has none; also when the job itself has ended."""
+        pack = self._around(job)
         if pack is not None:
             self._run("unfold_jobs", (pack.first,))
             self._run("unfold_attempts", (pack.first,))

@@ -455,7 +455,7 @@ class Store:
         ``owner`` is (host, agent, boot). False when somebody else has it or a key
         of it is not free; then nothing is changed.
         """
-        if keyed and not self.row("keys_free", (job,))[0]:
+        if keyed and not self.keys_free(job):
             return False
         self.run("claim_job", (state, attempt, None if state == "assigned" else now, job, epoch))
         if self.db.changes() != 1:
@@ -465,6 +465,10 @@ class Store:
         bind = (job, attempt, "assigned", self._owner(owner), epoch + 1, worker, seq, now)
         self.run("insert_attempt", bind)
         return True
+
+    def keys_free(self, job: int) -> bool:
+        """Tell whether every concurrency key of a job has room."""
+        return bool(self.row("keys_free", (job,))[0])
 
     def _owner(self, owner: tuple[str, str, str]) -> int:
         known = self._owners.get(owner)
