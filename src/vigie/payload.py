@@ -96,6 +96,8 @@ def dumps(value: Any, key: bytes | None, name: str = "the value") -> tuple[str, 
     """
     if value is None:
         return "json", b"null"
+    if type(value) is int and value.bit_length() <= _BITS:
+        return "json", b"%d" % value
     if _plain(value):
         try:
             return "json", _dumps(value).encode()

@@ -65,12 +65,14 @@ class Job:
     @classmethod
     def lot(cls, given: dict[str, Any], together: bytes) -> list[Job]:
         """Give the jobs of a lot: those from ``given`` on, with their arguments in one JSON array."""
-        found = []
-        seq, job = given["seq"], given["job"]
-        for index, both in enumerate(payload.loads("json", together, None)):
-            one = cls({**given, "seq": seq + index, "job": job + index}, index == 0)
+        found: list[Job] = []
+        given = dict(given)
+        for both in payload.loads("json", together, None):
+            one = cls(given, not found)
             one.both = both
             found.append(one)
+            given["seq"] += 1
+            given["job"] += 1
         return found
 
 
@@ -99,7 +101,7 @@ class Runner:
         self._key: bytes | None = None
         self._pid = os.getpid()
         self._rss = 0
-        self._cpu = self._below = 0
+        self._cpu = self._since = self._below = 0
         self._peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         self._peak_file: Any = None
         try:
@@ -139,7 +141,7 @@ class Runner:
             self._end_child(None)
         finished = time.monotonic_ns()
         self._hooks.restore()
-        cpu, rss = self._usage(finished - begun)
+        cpu, rss = self._usage(begun, finished)
         return Outcome(
             job.seq, job.job, job.attempt, started=started // 1000, finished=(started + finished - begun) // 1000,
             duration=(finished - begun) // 1000, cpu=cpu, rss=rss, at=finished, how=how, code=code, encoding=encoding,
@@ -248,16 +250,19 @@ class Runner:
 
     def start_clock(self) -> None:
         """Count processor time from here: what was used before is no job's."""
-        self._cpu = time.process_time_ns()
+        self._cpu, self._since = time.process_time_ns(), time.monotonic_ns()
 
-    def _usage(self, duration: int) -> tuple[int, int]:
-        """Give the processor time (µs) since the last job and the peak of memory (bytes)."""
+    def _usage(self, begun: int, finished: int) -> tuple[int, int]:
+        """Give the processor time (µs) of a job and the peak of memory (bytes)."""
+        took = finished - begun
+        if took <= _QUICK:
+            # To ask costs more than such a job; its only thread was at work all the time.
+            return took // 1000, self._peak
         cpu = time.process_time_ns()
-        spent = cpu - self._cpu
-        self._cpu = cpu
-        if duration > _QUICK:
-            spent += self._look_closer()
-        return spent // 1000, self._peak
+        # Since the clock was read last, what came before this job kept one thread busy.
+        spent = max(0, cpu - self._cpu - max(0, begun - self._since))
+        self._cpu, self._since = cpu, finished
+        return (spent + self._look_closer()) // 1000, self._peak
 
     def _look_closer(self) -> int:
         """Give the processor time (ns) of children that have ended, and note the peak of memory."""

@@ -29,13 +29,15 @@ class Listener(Protocol):
 class _Wait:
     """Somebody who waits for jobs."""
 
-    __slots__ = ("alarm", "answer", "any", "ids", "open", "peer", "results", "trees")
+    __slots__ = ("alarm", "answer", "any", "ended", "ids", "open", "peer", "results", "trees")
 
     def __init__(self, peer: Listener, ids: list[int], answer: Answer) -> None:
         self.peer = peer
         self.ids = ids
         self.answer = answer
         self.open = set(ids)
+        #: How those ended of which that is known already.
+        self.ended: dict[int, str] = {}
         self.any = False
         self.results = False
         self.trees = False
@@ -69,8 +71,8 @@ class Waits:
         for job in ids:
             if job not in known:
                 raise NotFound(f"no job {job}", "vigie jobs --all")
-            if known[job] in FINISHED:
-                wait.open.discard(job)
+        wait.ended = {job: state for job, state in known.items() if state in FINISHED}
+        wait.open.difference_update(wait.ended)
         if self._satisfied(wait):
             self._give(wait)
             return
@@ -123,9 +125,12 @@ class Waits:
                 self._give(wait)
 
     def hear_many(self, jobs: Iterable[int]) -> None:
-        """Many jobs ended, surely."""
+        """Many jobs have completed, surely."""
         for job in jobs:
-            if job in self._by_job:
+            waits = self._by_job.get(job)
+            if waits:
+                for wait in waits:
+                    wait.ended[job] = "completed"
                 self.hear(job, ended=True)
 
     def _leave(self, job: int, wait: _Wait) -> None:
@@ -145,7 +150,7 @@ class Waits:
         if wait.trees:
             value: dict[str, Any] = {"jobs": [self._stopped(job) for job in wait.ids]}
         else:
-            known = self.store.states_of(wait.ids)
+            known = self.store.states_of([job for job in wait.ids if job not in wait.ended]) | wait.ended
             states = {str(job): public_state(known[job]) if job in known else None for job in wait.ids}
             value = {"done": self._satisfied(wait), "states": states, "pending": sorted(wait.open)}
             if wait.results and not wait.open:
