@@ -156,11 +156,13 @@ def _pair(item: str, source: Mapping[str, str]) -> tuple[str, str]:
 def current_umask() -> int:
     """Give the umask without setting it, which other threads would notice."""
     try:
-        with open("/proc/self/status", "rb") as status:
-            for line in status:
-                if line.startswith(b"Umask:"):
-                    return int(line.split()[1], 8)
-    except OSError:
+        status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            head = os.read(status, 256)
+        finally:
+            os.close(status)
+        return int(head[head.index(b"\nUmask:") + 7 :].split(None, 1)[0], 8)
+    except (OSError, ValueError):
         pass
     mask = os.umask(0o077)
     os.umask(mask)

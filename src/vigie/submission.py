@@ -117,8 +117,8 @@ class Submission:
         self.fields = dict(fields or {})
         self.stdin = options.stdin
 
-    def send(self, client: Client) -> dict[str, Any]:
-        """Submit it and give the answer: ``ids, states, existing, waits``.
+    def send(self, client: Client, *, tell: bool = False) -> dict[str, Any]:
+        """Submit it and give the answer: ``ids, existing``, and with ``tell`` ``states, waits``.
 
         Standard input is copied whole and on disk before the request is made, so
         that an acknowledged job has its input whatever becomes of the caller.
@@ -132,6 +132,8 @@ class Submission:
         """
         fields: dict[str, Any] = {"task": self.task, "context": self.context, "job": self.job, "count": self.count}
         fields.update(self.fields)
+        if tell:
+            fields["tell"] = True
         if self.stdin is None:
             return client.call_with_blobs("submit", self.blobs, **fields)[0]
         rid = os.urandom(16).hex()

@@ -204,6 +204,9 @@ class Peer(asyncio.Protocol):
     # --- answers that need a look, or time ------------------------------------
 
     def _submitted(self, header: dict[str, Any], value: dict[str, Any], answer: _Answer) -> None:
+        if not header.get("tell"):
+            answer(value, None)  # a program asks when it wants to know, and most do not
+            return
         ids = value["ids"]
         states = [self.agent.state_of(ids[0])]
         waits = self.agent.why_waits(ids[0]) if states == ["queued"] else None

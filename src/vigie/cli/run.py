@@ -73,7 +73,7 @@ def run(args: argparse.Namespace, out: Context) -> int:
         raise UsageError("run: --json goes with --dry-run; the output is the work's own", "vigie start --json")
     signals = _Signals()
     with signals:
-        answer = wanted.send(out.client())
+        answer = wanted.send(out.client(), tell=True)
         job = int(answer["ids"][0])
         if waits := answer.get("waits"):
             held = waiting(job, waits, now=args.now) or key_held(job, waits, out)

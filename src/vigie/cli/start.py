@@ -37,7 +37,7 @@ def run(args: argparse.Namespace, out: Context) -> int:
     wanted = submission(args, out)
     if args.dry_run:
         return show_dry(wanted, out, as_json=args.json)
-    answer = wanted.send(out.client())
+    answer = wanted.send(out.client(), tell=args.json or out.is_person)
     job = answer["ids"][0]
     if args.json:
         out.json(
