@@ -81,6 +81,22 @@ MUTANTS = (
         ("tests/test_store.py", "tests/test_survival.py"),
     ),
     Mutant(
+        "no-lot",
+        "so is each of those that have no row of their own",
+        "src/vigie/store/packs.py",
+        '        self._run("add_lot", (pack.first, *lot))\n',
+        "",
+        ("tests/test_packs.py",),
+    ),
+    Mutant(
+        "folded-away",
+        "the attempts of such jobs outlive whatever happens to one of them",
+        "src/vigie/store/packs.py",
+        '            self._run("unfold_attempts", (pack.first,))\n',
+        "",
+        ("tests/test_packs.py",),
+    ),
+    Mutant(
         "no-begin",
         "the keeper writes down what it is about to start",
         "src/vigie/keeper.py",
