@@ -26,12 +26,23 @@ def main() -> int:
         print(f"vigie agent: cannot use {home.root}: {error.strerror}", file=sys.stderr)
         return StoreError.code
     # Only now: whoever found the lock taken has not paid for this.
+    _lighten()
     from vigie.agent.main import main as serve
 
     try:
         return serve(home)
     finally:
         os.close(lock)
+
+
+def _lighten() -> None:
+    """Import asyncio as on a Python without ssl: unix sockets need none, and it is 1.4 MB that stay."""
+    if "ssl" in sys.modules:
+        return
+    sys.modules["ssl"] = None  # type: ignore[assignment]
+    import asyncio  # noqa: F401
+
+    del sys.modules["ssl"]
 
 
 if __name__ == "__main__":

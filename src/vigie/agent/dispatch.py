@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
 from vigie import lifecycle as lc
@@ -191,7 +190,7 @@ class Dispatch:
         times = self._durations.get(task)
         if times is None or len(times) < KNOWN_AFTER:
             return 1
-        typical = median(times)
+        typical = sorted(times)[len(times) // 2]
         return 1 if typical >= TINY else max(1, min(MOST, int(BATCH / max(typical, 1))))
 
     def shares_batches(self, queue: str, task: int) -> bool:

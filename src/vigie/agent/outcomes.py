@@ -27,12 +27,8 @@ __all__ = ["Outcomes", "WorkerEnd"]
 
 #: Workers of a kind that may be killed one after the other before they are ready.
 PATIENCE = 5
-
-
-#: From so many outcomes on, one pass over the store is worth its set-up.
-SEVERAL = 4
 #: Where these stand in a good end.
-_SEQ, _JOB, _DURATION = 0, 1, 5
+_SEQ, _JOB = 0, 1
 
 
 def _blob(said: dict[str, Any], blobs: Sequence[bytes], name: str) -> bytes | None:
@@ -187,8 +183,6 @@ class Outcomes:
 
     def _good_ones(self, ends: list[Good]) -> list[Good]:
         """Apply in one pass those that change nothing but their own job; give the others back."""
-        if len(ends) < SEVERAL:
-            return ends
         needed = self.core.needed
         quick = [end for end in ends if end[_JOB] not in needed]
         # One that is not as it should be sends all of them the long way.
