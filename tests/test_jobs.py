@@ -522,3 +522,42 @@ def test_stopping_a_chain_stops_all_of_it() -> None:
     second = command("true", after=first)
     call("stop", ids=[first.id, second.id])
     assert (first.state, second.state) == ("stopped", "stopped")
+
+
+# --- many at once, and again and again ------------------------------------------
+
+
+def test_many_that_are_stored_as_one_give_their_results_one_by_one() -> None:
+    """Also when one of them fails, is stopped, waited for and removed while the others are under way."""
+    for i in range(4):
+        assert vigie.start(work.double, i).result(30) == 2 * i  # now it is known to be quick
+    calls: list[tuple[object, ...]] = [(i,) for i in range(3000)]
+    calls[1700] = (None,)
+    jobs = vigie.start_many(work.double, calls)
+    jobs[-1].stop()
+    follower = vigie.start(work.double, jobs[2500])
+    with pytest.raises(vigie.JobFailed, match="TypeError"):
+        jobs[1700].result(60)
+    assert follower.result(60) == 10_000
+    assert [jobs[i].result(60) for i in range(0, 1700, 97)] == [2 * i for i in range(0, 1700, 97)]
+    jobs[3].wait(60).remove()
+    assert jobs[-1].wait(60).state in ("stopped", "completed")
+    states = {job.state for job in vigie.jobs(limit=4000) if job.id not in (jobs[1700].id, jobs[-1].id)}
+    assert states == {"completed"}
+
+
+def test_surroundings_are_named_and_sent_whole_where_the_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vigie.session import session
+
+    client = session().client
+    assert vigie.start(work.environment, "SEEN").result(30)[0] is None
+    assert client.context is not None
+    first = client.context[1]
+    monkeypatch.setenv("SEEN", "1")
+    assert vigie.start(work.environment, "SEEN").result(30)[0] == "1"
+    assert client.context is not None
+    assert client.context[1] != first
+    client.context = (client.context[0], "00" * 16)
+    assert vigie.start(work.environment, "SEEN").result(30)[0] == "1"
+    assert client.context[1] not in (first, "00" * 16)
+    assert vigie.start(work.environment, "SEEN").result(30)[0] == "1"

@@ -91,6 +91,8 @@ class Client:
         self.home = home
         self.program = program
         self.autostart = autostart
+        #: The surroundings that were sent last, and what the agent calls them.
+        self.context: tuple[dict[str, Any], str] | None = None
         self._closed = False
         self._reset()
 

@@ -135,7 +135,7 @@ class Submission:
         if tell:
             fields["tell"] = True
         if self.stdin is None:
-            return client.call_with_blobs("submit", self.blobs, **fields)[0]
+            return self._send(client, fields)
         rid = os.urandom(16).hex()
         copy = os.path.join(client.home.tmp, f"{rid}.in")
         _keep(self.stdin, client.home, copy)
@@ -148,6 +148,17 @@ class Submission:
             raise
         if answer.get("existing"):
             _discard(copy)
+        return answer
+
+    def _send(self, client: Client, fields: dict[str, Any]) -> dict[str, Any]:
+        """Submit it, the surroundings by the name that the agent gave them if they are as they were."""
+        known = client.context
+        if known is not None and known[0] == self.context:
+            answer, _ = client.call_with_blobs("submit", self.blobs, **{**fields, "context": known[1]})
+            if not answer.get("again"):
+                return answer
+        answer, _ = client.call_with_blobs("submit", self.blobs, **fields, learn=True)
+        client.context = (self.context, answer.pop("context")) if "context" in answer else None
         return answer
 
     def describe(self) -> dict[str, Any]:

@@ -40,12 +40,15 @@ def submit(core: Core, request: dict[str, Any], blobs: Sequence[bytes], who: Who
         found = core.store.one("job_by_key", (key,))
         if found is not None:
             return {"ids": [found[0]], "existing": True}
+    context = _context(core, request["context"])
+    if context is None:
+        return {"ids": [], "existing": False, "again": True}
     task, code, blobs = _task(request["task"], blobs)
     needs = _needs(core, options, request.get("deps") or {}, count)
     queue = _queue(core, options.get("queue") or DEFAULT_QUEUE)
     jobs = _Jobs(core, options, queue, who)
     jobs.task = core.store.intern_task(task, code)
-    jobs.context = core.store.intern_context(request["context"])
+    jobs.context = context
     jobs.label = task["label"]
     first = core.store.last_id() + 1
     alone = any(needs) or jobs.keys or jobs.tags
@@ -63,7 +66,13 @@ def submit(core: Core, request: dict[str, Any], blobs: Sequence[bytes], who: Who
     core.dirty.add(queue)
     if jobs.keys:
         core.keyed.add(queue)
-    return {"ids": list(range(first, first + count)), "existing": False}
+    answer = {"ids": list(range(first, first + count)), "existing": False}
+    return {**answer, "context": core.store.context_name(context)} if request.get("learn") else answer
+
+
+def _context(core: Core, given: dict[str, Any] | str) -> int | None:
+    """Give the id of a context; None if the caller named one that is not there any more."""
+    return core.store.named_context(given) if isinstance(given, str) else core.store.intern_context(given)
 
 
 def _given(

@@ -5,6 +5,14 @@
 INSERT INTO contexts (digest, cwd, env, umask, python, path) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (digest) DO UPDATE SET umask = umask RETURNING id;
 
+-- name: context_name
+-- What names a context by its content.
+SELECT lower(hex(digest)) FROM contexts WHERE id = ?;
+
+-- name: named_context
+-- The context of such a name.
+SELECT id FROM contexts WHERE digest = unhex(?);
+
 -- name: intern_task
 -- Store a task unless it is there.
 INSERT INTO tasks (digest, kind, argv, function, code, label, timeout, retries, backoff,

@@ -86,6 +86,7 @@ class Store:
             raise explain(path, error, f"cannot open the store {path}") from None
         self.packs = Packs(self.db)
         self._recent: dict[Any, int] = {}
+        self._named: dict[str, int] = {}
         self._tasks: dict[Row, int] = {}
         self._says: dict[int, Row] = {}
         self._owners: dict[tuple[str, str, str], int] = {}
@@ -173,6 +174,7 @@ class Store:
         """Forget what a rollback may have undone."""
         self.packs.forget()
         self._recent.clear()
+        self._named.clear()
         self._tasks.clear()
         self._says.clear()
         self._owners.clear()
@@ -237,6 +239,21 @@ class Store:
             None if path is None else join_items(path),
         )
         known: int = self.run("intern_context", (digest(*row), *row)).fetchone()[0]
+        return known
+
+    def context_name(self, context: int) -> str:
+        """Give what names a context by its content, in any store."""
+        name: str = self.row("context_name", (context,))[0]
+        self._named[name] = context
+        return name
+
+    def named_context(self, name: str) -> int | None:
+        """Give the id of the context of a name, None if it is not stored (any more)."""
+        known = self._named.get(name)
+        if known is None:
+            row = self.one("named_context", (name,))
+            if row is not None:
+                known = self._named[name] = row[0]
         return known
 
     def intern_task(self, task: dict[str, Any], code: bytes | None) -> int:
