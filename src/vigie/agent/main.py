@@ -168,6 +168,8 @@ class Agent:
     def begin(self) -> None:
         """Learn what the store and the workers' pages say, before anybody may speak."""
         self.store.forget_cached()
+        # Agents that never live until the next look at the log would let it grow for ever.
+        self.upkeep.trim_log()
         self.core.reload()
         self.writer.post(self.timers.follow_clock)
         self.writer.post(self.core.log, "agent-started")

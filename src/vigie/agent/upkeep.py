@@ -86,14 +86,18 @@ class Upkeep:
     def checkpoint(self) -> None:
         """Copy the log into the database file when it has grown; give memory back when work has stopped."""
         agent = self.agent
-        if agent.store.wal_size() > WAL:
-            agent.store.checkpoint()
+        self.trim_log()
         commits = agent.writer.commits
         if commits == self._quiet_since and commits != self._given_back:
             agent.store.shrink()
             _trim()
             self._given_back = commits
         self._quiet_since = commits
+
+    def trim_log(self) -> None:
+        """Copy the log into the database file when it has grown; then it begins anew."""
+        if self.agent.store.wal_size() > WAL:
+            self.agent.store.checkpoint()
 
     # --- small things ---------------------------------------------------------
 

@@ -33,6 +33,8 @@ __all__ = ["SCHEMA", "Stale", "Store"]
 SCHEMA = 1
 #: The oldest schema number whose readers understand this store.
 MIN_READER = 1
+#: Bytes that the log's file keeps when it begins anew.
+LOG = 16 << 20
 
 
 class Stale(Exception):
@@ -103,6 +105,8 @@ class Store:
         db.execute("PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF")
         # Checkpoints are ours, so that none falls into somebody's commit.
         db.wal_autocheckpoint(0)
+        # A log that begins anew does not keep the length it once had: each start reads all of the file.
+        db.pragma("journal_size_limit", LOG)
         db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         has_meta = db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone()
         if not has_meta:
