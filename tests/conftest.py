@@ -41,6 +41,10 @@ PROOFS = {
 }  # fmt: skip
 
 
+# Under nohup, all that we start would ignore it: tests tell what it does.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what ``make proofs`` runs."""
     for item in items:

@@ -466,6 +466,8 @@ class Talk:
     def __init__(self) -> None:
         self.facts: dict[tuple[str, Any], Any] = {}
         self.acknowledged = 0
+        #: The directories of contexts by the names that the agent gave them.
+        self.cwd: dict[str, str] = {}
         self._ends: dict[tuple[int, str], _End] = {}
 
     def step(self, kind: str, call: Call) -> None:
@@ -526,7 +528,13 @@ class _End:
             facts.pop(("queue", request["name"]), None)
 
     def _did_submit(self, request: Any, blobs: list[bytes], answer: Any, _: Any) -> None:
+        if answer.get("again"):
+            return  # a context was named that is not known any more; the whole of it follows
         self.talk.acknowledged += 1
+        given = request["context"]
+        cwd = self.talk.cwd[given] if isinstance(given, str) else given["cwd"]
+        if "context" in answer:
+            self.talk.cwd[answer["context"]] = cwd
         code, args = (blobs[:1], blobs[1:]) if request["task"].get("code") else ([None], blobs)
         if request.get("together"):
             # Arrays of many jobs' arguments, each of which the store has on its own.
@@ -537,7 +545,7 @@ class _End:
                 "argv": request["task"].get("argv"),
                 "function": request["task"].get("function"),
                 "code": code[0],
-                "cwd": request["context"]["cwd"],
+                "cwd": cwd,
                 "args": args[at] if at < len(args) else None,
                 "stdin": request["job"].get("stdin"),
             }

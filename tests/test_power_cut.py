@@ -118,7 +118,11 @@ class Judge:
         examine(self.scratch)
         store = Store(self.scratch.db)
         try:
-            return list(_differences(self._whole(store.db), facts))
+            db = self._whole(store.db)
+            store.begin()
+            for (pack,) in db.execute("SELECT first FROM packs").fetchall():
+                store.unfold(pack)
+            return list(_differences(db, facts))
         finally:
             store.close()
 
