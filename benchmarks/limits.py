@@ -12,6 +12,8 @@ LIMITS: dict[str, str] = {
     "functions-celery": "as above; Celery keeps neither jobs nor results on disk here.",
     "function-one": "two commits that wait for the disk, and five wake-ups of another process (client, agent, worker "
     "and back), of about 0.1 ms each on a virtual machine. huey here neither syncs nor wakes: it polls.",
+    "start": "Python's start and our imports, most of it reading files, then one request and the agent's commit: "
+    "2.6 x while disk and machine are quiet, more while they are not.",
     "submits-one": "one commit that waits for the disk, two wake-ups, and about 0.3 ms of Python on either side.",
     "submits-eight": "client and agent take about 0.3 ms of Python each for a submit, on two cores together; the "
     "commits are shared. A task that is named instead of sent, and rows of several requests inserted by one "
