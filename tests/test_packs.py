@@ -43,6 +43,12 @@ class Twin:
             else:
                 tail = ("queued", None, "default", 3, 0, 0, NOW, None, None, None)
                 store.run("insert_jobs_together", (1, *common, *tail, args))
+            # One with a row in either store, which waits for one that has none in the first.
+            after = ("blocked", "dependency", "default", 0, 0, 0, NOW, None, None, None)
+            store.run("insert_job_given_id", (COUNT + 1, "m", *common[1:], b"[[],{}]", "json", *after))
+            store.run("add_dependency", (COUNT + 1, COUNT + 1, "any", None))
+            for job in (1, COUNT + 1):
+                store.run("event", (NOW, "submitted", job, *[None] * 8))
             store.commit()
         self.next = 1
 
@@ -118,6 +124,13 @@ def seen_by_readers(home: Home) -> dict[str, Any]:
             "attempts": [reader.attempts(job) for job in ids],
             "content": [reader.content(job) for job in ids],
             "context": [reader.context(job) for job in ids],
+            "needs": [reader.dependencies(COUNT + 1), reader.dependents(COUNT)],
+            "events": [row["job"] for row in reader.events(limit=3)],
+            "events before": [row["job"] for row in reader.events(before=2, limit=3)],
+            "events on": [row["job"] for row in reader.events(after=0, limit=3)],
+            "events of some": [
+                [row["job"] for row in reader.events(Filter(name=name), limit=3)] for name in ("n", "m")
+            ],
         }
 
 
@@ -135,7 +148,7 @@ def test_packed_jobs_are_as_those_with_rows(history: list[tuple[str, Any]]) -> N
         assert sorted(packed.open_attempts()) == sorted(rows.open_attempts())
         assert packed.queues_ready() == rows.queues_ready()
         assert packed.function_facts(list(ids)) == rows.function_facts(list(ids))
-        assert packed.last_id() == rows.last_id() == COUNT
+        assert packed.last_id() == rows.last_id() == COUNT + 1
         assert seen_by_readers(both.homes[0]) == seen_by_readers(both.homes[1])
 
 

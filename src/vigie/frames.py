@@ -34,8 +34,6 @@ MAX_BODY = 4 << 30
 
 _PREFIX = struct.Struct(">II")
 _CRC = struct.Struct(">I")
-#: Makes what stands before a frame of the lengths of header and body.
-prefix = _PREFIX.pack
 _dumps = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 

@@ -116,7 +116,7 @@ class Outcome:
         if self.good:
             numbers, body = self.packed()
             text = b'{"seq":%d,"good":true,"blobs":[%d,%d]}' % (self.seq, _GOOD.size, len(body))
-            return b"%b%b%b%b" % (frames.prefix(len(text), _GOOD.size + len(body)), text, numbers, body)
+            return frames.assemble(text, (numbers, body))
         blobs: list[bytes] = []
         return named(self.add_to(blobs), blobs)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+from typing import Any
 
 from vigie.agent.claim import make_secret, take_lock
 from vigie.config import Home
@@ -37,12 +39,11 @@ def main() -> int:
 
 def _lighten() -> None:
     """Import asyncio as on a Python without ssl: unix sockets need none, and it is 1.4 MB that stay."""
-    if "ssl" in sys.modules:
-        return
-    sys.modules["ssl"] = None  # type: ignore[assignment]
-    import asyncio  # noqa: F401
-
-    del sys.modules["ssl"]
+    modules: Any = sys.modules
+    if "ssl" not in modules:
+        modules["ssl"] = None
+        importlib.import_module("asyncio")
+        del modules["ssl"]
 
 
 if __name__ == "__main__":

@@ -129,23 +129,15 @@ class Dispatch:
         self.holders.setdefault(queue, set()).add(holder)
 
     def release(self, job: int, attempt: int) -> None:
-        """Give back what an attempt held; a worker keeps its slot while it holds others."""
+        """Give back what an attempt held."""
         queue = self.running.pop((job, attempt), None)
         if queue is not None:
             self.holders.get(queue, set()).discard((job, attempt))
             return
-        place = self.assigned.pop((job, attempt), None)
-        if place is None:
-            return
-        worker, seq = place
-        worker.holding.pop(seq, None)
-        if worker.queue is not None:
-            self.core.dirty.add(worker.queue)
-            if not worker.holding:
-                self._idle(worker)
+        self.release_many([(job, attempt)])
 
     def release_many(self, attempts: Sequence[tuple[int, int]]) -> None:
-        """Do so for many functions."""
+        """Give back what functions held; a worker keeps its slot while it holds others."""
         touched: dict[int, Worker] = {}
         for attempt in attempts:
             place = self.assigned.pop(attempt, None)

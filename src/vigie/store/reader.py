@@ -224,11 +224,11 @@ class Reader:
 
     def dependencies(self, job: int) -> list[Row]:
         """Give what a job waits for: ``needs, mode, state, name, reason`` (state None: removed)."""
-        return _public(self._rows("dependencies", job=job))
+        return _public(self._rows_alone("dependencies", job=job))
 
     def dependents(self, job: int) -> list[Row]:
         """Give who waits for a job: ``job, mode, state, name``; a hundred at most."""
-        return _public(self._rows("dependents", job=job))
+        return _public(self._rows_alone("dependents", job=job))
 
     def keys(self, job: int) -> list[Row]:
         """Give a job's concurrency keys: ``key, most, held, holders``."""
@@ -336,9 +336,15 @@ class Reader:
         bind = {**chosen.parameters(), "since": None, "since_event": chosen.since, "limit": limit}
         bind["about"] = int(chosen.about_jobs)
         if after is not None:
-            return self._filtered("events_on", {**bind, "after": after})
-        page = self._filtered("events_back", {**bind, "before": _LAST if before is None else before})
-        return page[::-1]
+            return self._events("events_on", {**bind, "after": after})[:limit]
+        return self._events("events_back", {**bind, "before": _LAST if before is None else before})[-limit:]
+
+    def _events(self, name: str, bind: Row) -> list[Row]:
+        """Give the events of a page, the oldest first; one may be about jobs with rows and about others."""
+        if not bind["about"]:
+            return sorted(self._store.rows(self.statement(name), bind), key=lambda row: row["id"])
+        found = {row["id"]: row for row in self._filtered(name, bind)}
+        return [found[event] for event in sorted(found)]
 
     def job_events(self, job: int, after: int = 0, limit: int = PAGE) -> list[Row]:
         """Give a page of one job's events after an event's id, oldest first."""
@@ -357,6 +363,10 @@ class Reader:
 
     def _rows(self, name: str, /, **bind: Any) -> list[Row]:
         return self._jobs.rows(self._sql[name], bind)
+
+    def _rows_alone(self, name: str, /, **bind: Any) -> list[Row]:
+        """Give what only jobs with rows of their own have: whoever depends is unfolded, and whoever is needed."""
+        return self._store.rows(self._sql[name], bind)
 
     def _filtered(self, name: str, bind: Row) -> list[Row]:
         return self._jobs.rows(self.statement(name), bind)
