@@ -82,7 +82,7 @@ class Clients:
 
     def _connect(self, request: Request) -> None:
         agent = self.world.agent
-        if agent is None or not agent.listening or request.end is not None:
+        if agent is None or not agent.listening or request.end is not None or request not in self.waiting:
             return
         end = agent.connect("client")
         request.end = end
@@ -101,7 +101,8 @@ class Clients:
                 self.world.do(agent.proc, transport.receive)
 
     def _receive(self, request: Request) -> None:
-        if request.end is None or not request.end.readable:
+        # Whose turn was to come may have died with the power meanwhile.
+        if request not in self.waiting or request.end is None or not request.end.readable:
             return
         data = request.end.recv(1 << 20)
         if not data:
