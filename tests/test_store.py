@@ -245,6 +245,39 @@ def test_a_reader_sees_only_what_was_committed(store: Store, other: Store) -> No
     assert other.meta("x") == "1"
 
 
+def test_the_log_begins_anew_in_the_same_file(store: Store) -> None:
+    """Each commit then writes over what is there: a file that grows costs it another write to the disk."""
+    store._most_pages = 25
+    lengths = []
+    copied = 0
+    for _ in range(300):
+        add(store)
+        if store.log_is_long():
+            store.checkpoint()
+            copied += 1
+        lengths.append(store.wal_size())
+    assert copied > 3
+    assert not store.log_is_long()
+    full = max(lengths)
+    assert 100_000 < full < 300_000
+    assert lengths[lengths.index(full) :] == [full] * (len(lengths) - lengths.index(full))
+
+
+def test_a_log_that_a_reader_holds_is_not_copied_for_every_commit(store: Store, other: Store) -> None:
+    store._most_pages = 10
+    add(store)
+    other.db.execute("BEGIN")
+    assert other.job(1) is not None
+    tries = 0
+    for _ in range(30):
+        add(store)
+        if store.log_is_long():
+            tries += 1
+            store.checkpoint()
+    assert 0 < tries < 15
+    other.db.execute("COMMIT")
+
+
 def test_a_newer_schema_is_refused_by_name(store: Store, path: str) -> None:
     store.run("set_meta", ("schema", 99))
     store.close()

@@ -237,14 +237,27 @@ def test_the_input_of_an_open_job_is_never_taken_for_a_stray(live: Callable[...,
     live(step)
 
 
-def test_the_log_is_copied_into_the_database_file(
+def test_a_long_log_is_copied_into_the_database_file(
+    live: Callable[..., None], home: HomeUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def step(agent: Agent) -> None:
+        await finished("true")
+        before = os.stat(home.db).st_size
+        monkeypatch.setattr(agent.store, "log_is_long", lambda: True)
+        await finished("true")
+        assert os.stat(home.db).st_size > before
+
+    live(step)
+
+
+def test_what_an_agent_left_in_the_log_is_copied_by_the_next(
     live: Callable[..., None], home: HomeUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def step(agent: Agent) -> None:
         await finished("true")
         before = os.stat(home.db).st_size
         monkeypatch.setattr(upkeep, "WAL", 0)
-        agent.upkeep.checkpoint()
+        agent.upkeep.trim_log()
         assert os.stat(home.db).st_size > before
 
     live(step)

@@ -39,7 +39,7 @@ OUTPUT = 5 << 30
 LOW_DISK = 1 << 30
 #: Jobs removed in one transaction.
 MANY = 200
-#: The log is copied into the database file when it is longer than this (bytes).
+#: At the start, the log is copied into the database file when it is longer than this (bytes).
 WAL = 4 << 20
 #: Daily backups kept.
 BACKUPS = 7
@@ -58,7 +58,7 @@ class Upkeep:
 
     def start(self) -> None:
         """Begin the rounds."""
-        self._every(5.0, self.checkpoint)
+        self._every(5.0, self.give_memory_back)
         self._every(60.0, self.tidy)
         self._every(3600.0, self.expire)
 
@@ -81,12 +81,11 @@ class Upkeep:
         for timer in self._timers:
             timer.cancel()
 
-    # --- the log --------------------------------------------------------------
+    # --- small things ---------------------------------------------------------
 
-    def checkpoint(self) -> None:
-        """Copy the log into the database file when it has grown; give memory back when work has stopped."""
+    def give_memory_back(self) -> None:
+        """Give memory back when work has stopped."""
         agent = self.agent
-        self.trim_log()
         commits = agent.writer.commits
         if commits == self._quiet_since and commits != self._given_back:
             agent.store.shrink()
@@ -95,11 +94,9 @@ class Upkeep:
         self._quiet_since = commits
 
     def trim_log(self) -> None:
-        """Copy the log into the database file when it has grown; then it begins anew."""
+        """Copy what the agent before left in the log, if that is much; later the writer sees to it."""
         if self.agent.store.wal_size() > WAL:
             self.agent.store.checkpoint()
-
-    # --- small things ---------------------------------------------------------
 
     def tidy(self) -> None:
         """Let idle workers go, forget old requests, look at the disk, back up daily."""

@@ -132,6 +132,8 @@ class Writer:
         for item, value, refused in answers:
             if item.answer is not None:
                 self._carry_out(item.answer, (value, refused))
+        if core.store.log_is_long():
+            self._copy_log()
         if self._items:
             self.wake()
 
@@ -208,14 +210,9 @@ class Writer:
         if self.broken is None:
             log.error("the store refused a commit: %s", error)
         self.broken = str(error)
-        try:
-            # What the log holds has a place in the database; then the log begins anew, and need not grow.
-            self.core.store.checkpoint()
-        except apsw.Error as trouble:
-            if sync_failed(trouble):
-                self.closed = True
-                self.unsafe(trouble)
-                return
+        # What the log holds has a place in the database; then the log begins anew, and need not grow.
+        if not self._copy_log():
+            return
         try:
             self.core.reload()
             self.dispatch.rebuild()
@@ -230,6 +227,18 @@ class Writer:
         # Until the disk has room, one try a second: no spinning.
         self._scheduled = True
         self.loop.call_later(AGAIN, self.flush)
+
+    def _copy_log(self) -> bool:
+        """Copy the log into the database file; False when the disk failed, and the agent is about to end."""
+        try:
+            self.core.store.checkpoint()
+        except apsw.Error as trouble:
+            if sync_failed(trouble):
+                self.closed = True
+                self.unsafe(trouble)
+                return False
+            log.warning("the log could not be copied into the database: %s", trouble)
+        return True
 
 
 def sync_failed(error: Exception) -> bool:

@@ -33,8 +33,10 @@ __all__ = ["SCHEMA", "Stale", "Store"]
 SCHEMA = 1
 #: The oldest schema number whose readers understand this store.
 MIN_READER = 1
-#: Bytes that the log's file keeps when it begins anew.
-LOG = 16 << 20
+#: Bytes of the log after which it is copied into the database file and begins anew …
+LOG = 6 << 20
+#: … and how many its file keeps then: to write over what is there spares each commit the growth of a file.
+LOG_FILE = 8 << 20
 
 
 class Stale(Exception):
@@ -81,6 +83,8 @@ class Store:
     def __init__(self, path: str) -> None:
         self.path = path
         self._sql = sql.load("queries")
+        #: Pages in the log, and how many of them were there when it was last copied.
+        self._pages = self._copied = 0
         try:
             self.db = apsw.Connection(path)
             self._prepare()
@@ -106,8 +110,12 @@ class Store:
         # Checkpoints are ours, so that none falls into somebody's commit.
         db.wal_autocheckpoint(0)
         # A log that begins anew does not keep the length it once had: each start reads all of the file.
-        db.pragma("journal_size_limit", LOG)
+        db.pragma("journal_size_limit", LOG_FILE)
+        self._most_pages = LOG // int(db.pragma("page_size"))
+        db.set_wal_hook(self._logged)
         db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        # Else a query on a partial index is planned anew for each value that it is given.
+        db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         has_meta = db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone()
         if not has_meta:
             self._create()
@@ -196,8 +204,19 @@ class Store:
         self.db.execute("ROLLBACK TO request; RELEASE request")
         self.forget_cached()
 
+    def _logged(self, db: apsw.Connection, name: str, pages: int) -> int:
+        self._pages = pages
+        if pages < self._copied:
+            self._copied = 0  # it has begun anew
+        return apsw.SQLITE_OK
+
+    def log_is_long(self) -> bool:
+        """Tell whether so much was written since the log was last copied that it should be again."""
+        return self._pages - self._copied > self._most_pages
+
     def checkpoint(self) -> None:
         """Copy the log into the database file, as far as readers allow."""
+        self._copied = self._pages
         self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def shrink(self) -> None:
