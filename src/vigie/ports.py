@@ -8,7 +8,10 @@ keeper's and the workers' connections, in a simulation they are a script.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from vigie.outcome import Good
 
 __all__ = ["Clock", "Hands"]
 
@@ -62,8 +65,8 @@ class Hands(Protocol):
     def finished(self, job: int) -> None:
         """Tell whoever waits that a job has ended."""
 
-    def over(self, attempts: Sequence[tuple[int, int]]) -> None:
-        """Do both for many attempts and their jobs."""
+    def over(self, ends: Sequence[Good]) -> None:
+        """Do both for many functions that returned, and their jobs."""
 
     def keep_records(self, job: int, attempt: int, records: bytes) -> None:
         """Write an attempt's records to its file: the one act before the commit, and repeatable."""

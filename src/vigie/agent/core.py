@@ -181,7 +181,7 @@ class Core:
         over = [(end[1], end[2]) for end in ends]
         self.release_many(over)
         self.log_many("ended", [job for job, _ in over], before="running", after="completed")
-        self.after(self.hands.over, over)
+        self.after(self.hands.over, ends)
         return True
 
     def _note(self, row: JobRow, event: lc.Event, new: lc.State, who: Who) -> None:

@@ -185,6 +185,11 @@ class Dispatch:
         typical = sorted(times)[len(times) // 2]
         return 1 if typical >= TINY else max(1, min(MOST, int(BATCH / max(typical, 1))))
 
+    def has_timeout(self, job: int, attempt: int) -> bool:
+        """Tell whether an attempt that a worker holds has a limit of time."""
+        place = self.assigned.get((job, attempt))
+        return place is not None and self.core.store.task_says(place[0].holding[place[1]][2])[-2] is not None
+
     def shares_batches(self, queue: str, task: int) -> bool:
         """Tell whether jobs of a task will share batches in a queue, and soon."""
         settings = self.settings(queue)

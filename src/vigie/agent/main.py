@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
@@ -49,6 +49,9 @@ from vigie.sockets import bind_unix
 from vigie.store.examine import examine, seal, unseal
 from vigie.store.sqlite import SCHEMA, Store
 from vigie.store.wal import settle_log
+
+if TYPE_CHECKING:
+    from vigie.outcome import Good
 
 __all__ = ["Agent", "main"]
 
@@ -340,20 +343,18 @@ class Agent:
 
     def _sent(self, jobs: Any) -> None:
         self.staff.watch_batches()
-        if len(jobs) == 1:
-            row = self.store.job(jobs[0][1])
-            # Only a timeout needs the clock before the outcome comes.
-            if row is not None and row.timeout is not None:
-                self.writer.post(self.outcomes.sent, jobs)
+        # Only a timeout needs the clock before the outcome comes.
+        if len(jobs) == 1 and self.dispatch.has_timeout(*jobs[0][1:]):
+            self.writer.post(self.outcomes.sent, jobs)
 
     def _attempt_over(self, job: int, attempt: int) -> None:
         self.timers.forget(job, attempt)
         self.sampler.end(job)
 
-    def _over(self, attempts: Sequence[tuple[int, int]]) -> None:
+    def _over(self, ends: Sequence[Good]) -> None:
         # Of functions: they write nothing that is sampled.
-        self.timers.forget_many(attempts)
-        self.waits.hear_many(job for job, _ in attempts)
+        self.timers.forget_many(ends)
+        self.waits.hear_many(ends)
 
     def _job_ended(self, job: int) -> None:
         self.waits.hear(job, ended=True)

@@ -10,6 +10,7 @@ from vigie import lifecycle as lc
 from vigie.agent.core import Core, Who
 from vigie.errors import NotFound, UsageError
 from vigie.model import DEFAULT_QUEUE, TASK_DEFAULTS
+from vigie.store.sqlite import SHORT
 
 __all__ = ["submit"]
 
@@ -187,7 +188,14 @@ class _Jobs:
                 for job, (args, encoding) in enumerate(given, first)
             ),
         )
+        if state == "queued" and len(given) == 1:
+            self._keep(first, *given[0])
         self._note(first, len(given), state, blocked_by)
+
+    def _keep(self, job: int, args: bytes | None, encoding: str | None) -> None:
+        """Keep what a worker needs of a lone job."""
+        if args is not None and len(args) <= SHORT:
+            self.core.store.keep_facts(job, (args, encoding, self.task, self.context, 0))
 
     def insert_together(self, first: int, count: int, chunks: Sequence[bytes]) -> None:
         """The same, of functions whose arguments are JSON arrays."""

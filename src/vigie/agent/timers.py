@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from vigie.agent import clock
 from vigie.agent.control import Control
 from vigie.agent.core import Core
 from vigie.agent.writer import Writer
+
+if TYPE_CHECKING:
+    from vigie.outcome import Good
 
 __all__ = ["Timers"]
 
@@ -117,10 +121,10 @@ class Timers:
         if alarm is not None:
             alarm.cancel()
 
-    def forget_many(self, attempts: Iterable[tuple[int, int]]) -> None:
+    def forget_many(self, ends: Iterable[Good]) -> None:
         """Cancel the alarms of many."""
         if self._timeouts:
-            for job, attempt in attempts:
+            for _, job, attempt, *_ in ends:
                 self.forget(job, attempt)
 
     def _passed(self, job: int, attempt: int) -> None:

@@ -7,12 +7,16 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vigie.agent.trees import Trees
 from vigie.errors import NotFound
 from vigie.model import FINISHED, public_state
+from vigie.store.rows import Row
 from vigie.store.sqlite import Store
+
+if TYPE_CHECKING:
+    from vigie.outcome import Good
 
 __all__ = ["Waits"]
 
@@ -29,7 +33,7 @@ class Listener(Protocol):
 class _Wait:
     """Somebody who waits for jobs."""
 
-    __slots__ = ("alarm", "answer", "any", "ended", "ids", "open", "peer", "results", "trees")
+    __slots__ = ("alarm", "answer", "any", "end", "ended", "ids", "open", "peer", "results", "trees")
 
     def __init__(self, peer: Listener, ids: list[int], answer: Answer) -> None:
         self.peer = peer
@@ -42,6 +46,21 @@ class _Wait:
         self.results = False
         self.trees = False
         self.alarm: asyncio.TimerHandle | None = None
+        #: What the last function returned, if it did.
+        self.end: Good | None = None
+
+
+def _outcome(row: Row, blobs: list[bytes]) -> dict[str, Any]:
+    """Give an outcome from the columns of the query ``result``."""
+    state, reason, exit_code, signal, message, result, encoding, error, attempt = row
+    outcome = {
+        "state": state, "reason": reason, "exit_code": exit_code, "signal": signal, "message": message,
+        "encoding": encoding, "attempt": attempt, "error": None if error is None else json.loads(error),
+    }  # fmt: skip
+    if result is not None:
+        outcome["blob"] = len(blobs)
+        blobs.append(result)
+    return outcome
 
 
 class Waits:
@@ -124,13 +143,17 @@ class Waits:
             if self._satisfied(wait):
                 self._give(wait)
 
-    def hear_many(self, jobs: Iterable[int]) -> None:
-        """Many jobs have completed, surely."""
-        for job in jobs:
+    def hear_many(self, ends: Iterable[Good]) -> None:
+        """Many functions have returned, surely, and their jobs completed."""
+        if not self._by_job:
+            return
+        for end in ends:
+            job = end[1]
             waits = self._by_job.get(job)
             if waits:
                 for wait in waits:
                     wait.ended[job] = "completed"
+                    wait.end = end
                 self.hear(job, ended=True)
 
     def _leave(self, job: int, wait: _Wait) -> None:
@@ -150,12 +173,13 @@ class Waits:
         if wait.trees:
             value: dict[str, Any] = {"jobs": [self._stopped(job) for job in wait.ids]}
         else:
-            known = self.store.states_of([job for job in wait.ids if job not in wait.ended]) | wait.ended
+            unknown = [job for job in wait.ids if job not in wait.ended]
+            known = self.store.states_of(unknown) | wait.ended if unknown else wait.ended
             states = {str(job): public_state(known[job]) if job in known else None for job in wait.ids}
             value = {"done": self._satisfied(wait), "states": states, "pending": sorted(wait.open)}
             if wait.results and not wait.open:
                 try:
-                    value["outcome"] = self._outcome(wait.ids[0], blobs)
+                    value["outcome"] = _outcome(self._result(wait), blobs)
                 except NotFound as error:
                     wait.answer(None, error)
                     return
@@ -173,19 +197,15 @@ class Waits:
         row = self.store.state_of(job)
         return None if row is None else public_state(row[0])
 
-    def _outcome(self, job: int, blobs: list[bytes]) -> dict[str, Any]:
-        row = self.store.one("result", (job,))
+    def _result(self, wait: _Wait) -> Row:
+        if wait.end is not None:
+            # It was committed just now, and need not be read.
+            attempt, result, encoding = wait.end[2], wait.end[8], wait.end[10]
+            return ("completed", None, None, None, None, result, encoding, None, attempt)
+        row = self.store.one("result", (wait.ids[0],))
         if row is None:
-            raise NotFound(f"job {job} was removed")
-        state, reason, exit_code, signal, message, result, encoding, error, attempt = row
-        outcome = {
-            "state": state, "reason": reason, "exit_code": exit_code, "signal": signal, "message": message,
-            "encoding": encoding, "attempt": attempt, "error": None if error is None else json.loads(error),
-        }  # fmt: skip
-        if result is not None:
-            outcome["blob"] = len(blobs)
-            blobs.append(result)
-        return outcome
+            raise NotFound(f"job {wait.ids[0]} was removed")
+        return row
 
     def _drop(self, wait: _Wait) -> None:
         if wait.alarm is not None:

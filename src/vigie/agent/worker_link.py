@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vigie import crash, frames, outcome, workfiles
 from vigie.agent.outcomes import WorkerEnd
 from vigie.config import Home
-from vigie.store.rows import json_list, split_items
+from vigie.store.rows import split_items
 from vigie.store.sqlite import Store
 
 if TYPE_CHECKING:
@@ -127,15 +127,14 @@ class WorkerLink:
         extra: list[bytes] = []
         ids = [job for _, job, _ in jobs]
         facts = self.store.function_facts(ids)
-        takers = {row[0] for row in self.store.run("take_results", (json_list(ids),))}
         for seq, job, attempt in jobs:
             if job not in facts:
                 continue
-            blob, encoding, task, context = facts[job]
+            blob, encoding, task, context, takes = facts[job]
             self._tell(out, task, context)
             header = {"seq": seq, "job": job, "attempt": attempt, "task": task, "context": context}
             header["encoding"] = encoding or "json"
-            if job in takers:
+            if takes:
                 results = self.store.run("results_for", (job,)).fetchall()
                 header["deps"] = self._dependencies(results, len(facts), extra)
             headers.append(header)

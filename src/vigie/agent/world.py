@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import vigie
 from vigie.agent.core import Core
@@ -24,6 +24,9 @@ from vigie.agent.worker_link import WorkerLink
 from vigie.config import Home
 from vigie.procs import Identity
 from vigie.store.rows import split_items
+
+if TYPE_CHECKING:
+    from vigie.outcome import Good
 
 __all__ = ["World"]
 
@@ -67,7 +70,7 @@ class World:
         #: … and that a job is (those who wait).
         self.on_finished: Callable[[int], None] = lambda job: None
         #: Who hears both of many.
-        self.on_over: Callable[[Sequence[tuple[int, int]]], None] = lambda attempts: None
+        self.on_over: Callable[[Sequence[Good]], None] = lambda ends: None
         #: Called with (worker, jobs) once jobs went out, to start their clocks.
         self.on_sent: Callable[[Sequence[tuple[int, int, int]]], None] = lambda jobs: None
         #: Called with (job, attempt) when a command went to the keeper.
@@ -254,9 +257,9 @@ class World:
         """Tell whoever waits that a job has ended."""
         self.on_finished(job)
 
-    def over(self, attempts: Sequence[tuple[int, int]]) -> None:
-        """Do both for many attempts and their jobs."""
-        self.on_over(attempts)
+    def over(self, ends: Sequence[Good]) -> None:
+        """Do both for many functions that returned, and their jobs."""
+        self.on_over(ends)
 
     def keep_records(self, job: int, attempt: int, records: bytes) -> None:
         """Write an attempt's records to its file (before the commit: a repeat writes the same)."""

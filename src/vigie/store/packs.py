@@ -165,10 +165,10 @@ class Packs:
                     found.append(OpenAttempt._make((*attempt, queue, "assigned", None, 0, task, *says)))
         return found
 
-    def facts(self, job: int) -> tuple[bytes, str, int, int] | None:
-        """Give arguments, their encoding, task and context of one that has no row."""
+    def facts(self, job: int) -> Row | None:
+        """Give the columns of the query ``function_facts``, but the id, of one that has no row."""
         pack = self.of(job)
-        return None if pack is None else (self._args(pack)[job - pack.first], "json", pack.task, pack.context)
+        return None if pack is None else (self._args(pack)[job - pack.first], "json", pack.task, pack.context, 0)
 
     def together(self, first: int, last: int) -> tuple[int, int, bytes] | None:
         """Give task, context and the JSON array of arguments of jobs of one pack."""

@@ -210,7 +210,9 @@ FROM jobs j JOIN tasks t ON t.id = j.task JOIN contexts c ON c.id = j.context WH
 
 -- name: function_facts
 -- What a worker needs to run functions (a JSON list of ids).
-SELECT id, args, encoding, task, context FROM jobs WHERE id IN (SELECT value FROM json_each(?));
+SELECT id, args, encoding, task, context,
+    EXISTS (SELECT 1 FROM dependencies WHERE job = id AND mode = 'result')
+FROM jobs WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: lot_facts
 -- The same of all from one id to another, if they can go together (first, last).
@@ -219,10 +221,6 @@ FROM (SELECT task, context, args, encoding FROM jobs WHERE id BETWEEN ?1 AND ?2 
 HAVING count(*) = ?2 - ?1 + 1 AND min(task) = max(task) AND min(context) = max(context)
     AND coalesce(max(encoding <> 'json'), 0) = 0
     AND NOT EXISTS (SELECT 1 FROM dependencies WHERE job BETWEEN ?1 AND ?2 AND mode = 'result');
-
--- name: take_results
--- Which of many jobs have others' results among their arguments.
-SELECT DISTINCT job FROM dependencies WHERE mode = 'result' AND job IN (SELECT value FROM json_each(?));
 
 -- name: task_code
 -- How a worker finds a function.

@@ -37,6 +37,8 @@ MIN_READER = 1
 LOG = 6 << 20
 #: … and how many its file keeps then: to write over what is there spares each commit the growth of a file.
 LOG_FILE = 8 << 20
+#: Of how many jobs what a worker needs is kept in memory until it is asked for, if it is not long (bytes).
+KEPT, SHORT = 64, 4096
 
 
 class Stale(Exception):
@@ -93,6 +95,7 @@ class Store:
         self.packs = Packs(self.db)
         self._recent: dict[Any, int] = {}
         self._named: dict[str, int] = {}
+        self._facts: dict[int, Row] = {}
         self._tasks: dict[Row, int] = {}
         self._says: dict[int, Row] = {}
         self._owners: dict[tuple[str, str, str], int] = {}
@@ -187,6 +190,7 @@ class Store:
         self.packs.forget()
         self._recent.clear()
         self._named.clear()
+        self._facts.clear()
         self._tasks.clear()
         self._says.clear()
         self._owners.clear()
@@ -326,7 +330,10 @@ class Store:
 
     def states_of(self, ids: Sequence[int]) -> dict[int, str]:
         """Give the states of many jobs; those that do not exist are left out."""
-        known = dict(self.run("states_of", (json_list(ids),)).fetchall())
+        if len(ids) == 1:
+            known = {ids[0]: row[0]} if (row := self.one("states", ids)) else {}
+        else:
+            known = dict(self.run("states_of", (json_list(ids),)).fetchall())
         return known if len(known) == len(ids) else known | self.packs.states(job for job in ids if job not in known)
 
     def counts(self) -> dict[str, int]:
@@ -340,12 +347,24 @@ class Store:
         """Give the queues in which something waits for a slot."""
         return {row[0] for row in self.run("queues_ready")} | self.packs.queues()
 
+    def keep_facts(self, job: int, facts: Row) -> None:
+        """Keep the row that :meth:`function_facts` gives of a job just stored: most are handed out at once."""
+        if len(self._facts) >= KEPT:
+            self._facts.clear()
+        self._facts[job] = facts
+
     def function_facts(self, ids: Sequence[int]) -> dict[int, Row]:
-        """Give arguments, their encoding, task and context of each job, as its worker needs them."""
-        found = {row[0]: row[1:] for row in self.run("function_facts", (json_list(ids),))}
-        for job in ids:
-            if job not in found and (facts := self.packs.facts(job)) is not None:
-                found[job] = facts
+        """Give what a worker needs of each job.
+
+        That is its arguments, how they are encoded, task, context, and 1 if some of them are others' results.
+        """
+        found = {job: facts for job in ids if (facts := self._facts.pop(job, None)) is not None}
+        rest = [job for job in ids if job not in found] if len(found) < len(ids) else ()
+        if rest:
+            found.update((row[0], row[1:]) for row in self.run("function_facts", (json_list(rest),)))
+            for job in rest:
+                if job not in found and (facts := self.packs.facts(job)) is not None:
+                    found[job] = facts
         return found
 
     def lot_facts(self, first: int, last: int) -> tuple[int, int, bytes] | None:
