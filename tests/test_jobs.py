@@ -8,7 +8,9 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -546,18 +548,45 @@ def test_many_that_are_stored_as_one_give_their_results_one_by_one() -> None:
     assert states == {"completed"}
 
 
-def test_surroundings_are_named_and_sent_whole_where_the_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_sent_before_is_named_and_sent_whole_where_the_name_is_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from vigie.session import session
 
     client = session().client
-    assert vigie.start(work.environment, "SEEN").result(30)[0] is None
-    assert client.context is not None
-    first = client.context[1]
+    sent: list[dict[str, Any]] = []
+    ask = client.call_with_blobs
+
+    def look(op: str, blobs: Sequence[bytes] = (), **fields: Any) -> tuple[dict[str, Any], list[bytes]]:
+        sent.append({key: type(fields[key]).__name__ for key in ("task", "context") if key in fields})
+        return ask(op, blobs, **fields)
+
+    monkeypatch.setattr(client, "call_with_blobs", look)
+
+    def start(what: Any = work.environment) -> tuple[Any, list[dict[str, Any]]]:
+        sent.clear()
+        return vigie.start(what, "SEEN").result(30), list(sent)
+
+    whole, named = {"task": "dict", "context": "dict"}, {"task": "str", "context": "str"}
+    new_task, new_context = {"task": "dict", "context": "str"}, {"task": "str", "context": "dict"}
+    assert start() == (work.environment("SEEN"), [whole])
+    assert start()[1] == [named]
     monkeypatch.setenv("SEEN", "1")
-    assert vigie.start(work.environment, "SEEN").result(30)[0] == "1"
-    assert client.context is not None
-    assert client.context[1] != first
-    client.context = (client.context[0], "00" * 16)
-    assert vigie.start(work.environment, "SEEN").result(30)[0] == "1"
-    assert client.context[1] not in (first, "00" * 16)
-    assert vigie.start(work.environment, "SEEN").result(30)[0] == "1"
+    found, how = start()
+    assert found[0] == "1"
+    assert how == [new_context]
+    assert start(len) == (4, [new_task])
+    assert start(len)[1] == start()[1] == [named]
+    mark = "!"
+
+    def marked(word: str) -> str:
+        return word + mark
+
+    assert start(marked) == ("SEEN!", [new_task])
+    mark = "?"
+    # Another code, though it is called the same.
+    assert start(marked) == ("SEEN?", [new_task])
+    assert start(marked) == ("SEEN?", [named])
+    client.names._context = (client.names._context or ({},))[0], "00" * 16
+    assert start() == (found, [named, whole])
+    assert start() == (found, [named])

@@ -24,6 +24,7 @@ from _thread import allocate_lock
 from vigie import __version__, frames
 from vigie.errors import AgentUnreachable, from_wire
 from vigie.frames import PROTOCOL, FrameError
+from vigie.names import Names
 from vigie.sockets import connect_unix
 
 TYPE_CHECKING = False
@@ -91,8 +92,8 @@ class Client:
         self.home = home
         self.program = program
         self.autostart = autostart
-        #: The surroundings that were sent last, and what the agent calls them.
-        self.context: tuple[dict[str, Any], str] | None = None
+        #: What the agent calls the surroundings and the functions that were sent lately.
+        self.names = Names()
         self._closed = False
         self._reset()
 

@@ -130,8 +130,11 @@ class Submission:
         VigieError
             What the client raises; nothing was submitted then.
         """
-        fields: dict[str, Any] = {"task": self.task, "context": self.context, "job": self.job, "count": self.count}
-        fields.update(self.fields)
+        fields: dict[str, Any] = {"task": self.task, "context": self.context, **self.fields}
+        if self.job:
+            fields["job"] = self.job
+        if self.count != 1:
+            fields["count"] = self.count
         if tell:
             fields["tell"] = True
         if self.stdin is None:
@@ -151,14 +154,22 @@ class Submission:
         return answer
 
     def _send(self, client: Client, fields: dict[str, Any]) -> dict[str, Any]:
-        """Submit it, the surroundings by the name that the agent gave them if they are as they were."""
-        known = client.context
-        if known is not None and known[0] == self.context:
-            answer, _ = client.call_with_blobs("submit", self.blobs, **{**fields, "context": known[1]})
-            if not answer.get("again"):
-                return answer
-        answer, _ = client.call_with_blobs("submit", self.blobs, **fields, learn=True)
-        client.context = (self.context, answer.pop("context")) if "context" in answer else None
+        """Submit it; what the agent has a name for goes by its name."""
+        names, blobs, short = client.names, self.blobs, dict(fields)
+        code = blobs[0] if self.task.get("code") else None
+        context, task = names.context(self.context), names.task(self.task, code)
+        if context is not None:
+            short["context"] = context
+        if task is not None:
+            short["task"] = task
+            blobs = blobs if code is None else blobs[1:]
+        if context is None or (task is None and self.task["kind"] == "function"):
+            short["learn"] = True
+        answer, _ = client.call_with_blobs("submit", blobs, **short)
+        if answer.get("again"):
+            names.forget()
+            answer, _ = client.call_with_blobs("submit", self.blobs, **fields, learn=True)
+        names.learn(self.context, self.task, code, answer)
         return answer
 
     def describe(self) -> dict[str, Any]:

@@ -42,15 +42,15 @@ def submit(core: Core, request: dict[str, Any], blobs: Sequence[bytes], who: Who
         if found is not None:
             return {"ids": [found[0]], "existing": True}
     context = _context(core, request["context"])
-    if context is None:
+    named = _named(core, request["task"], blobs)
+    if context is None or named is None:
         return {"ids": [], "existing": False, "again": True}
-    task, code, blobs = _task(request["task"], blobs)
+    task, label, blobs = named
     needs = _needs(core, options, request.get("deps") or {}, count)
     queue = _queue(core, options.get("queue") or DEFAULT_QUEUE)
     jobs = _Jobs(core, options, queue, who)
-    jobs.task = core.store.intern_task(task, code)
+    jobs.task, jobs.label = task, label
     jobs.context = context
-    jobs.label = task["label"]
     first = core.store.last_id() + 1
     alone = any(needs) or jobs.keys or jobs.tags
     if request.get("together") and not alone:
@@ -68,12 +68,25 @@ def submit(core: Core, request: dict[str, Any], blobs: Sequence[bytes], who: Who
     if jobs.keys:
         core.keyed.add(queue)
     answer = {"ids": list(range(first, first + count)), "existing": False}
-    return {**answer, "context": core.store.context_name(context)} if request.get("learn") else answer
+    if request.get("learn"):
+        answer.update(context=core.store.context_name(context), task=core.store.task_name(task))
+    return answer
 
 
 def _context(core: Core, given: dict[str, Any] | str) -> int | None:
     """Give the id of a context; None if the caller named one that is not there any more."""
     return core.store.named_context(given) if isinstance(given, str) else core.store.intern_context(given)
+
+
+def _named(
+    core: Core, given: dict[str, Any] | str, blobs: Sequence[bytes]
+) -> tuple[int, str, Sequence[bytes]] | None:
+    """Give id and label of a task, and the blobs that are not its code; None if the caller named an unknown one."""
+    if isinstance(given, str):
+        known = core.store.named_task(given)
+        return None if known is None else (*known, blobs)
+    task, code, blobs = _task(given, blobs)
+    return core.store.intern_task(task, code), task["label"], blobs
 
 
 def _given(

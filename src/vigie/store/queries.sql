@@ -13,6 +13,14 @@ SELECT lower(hex(digest)) FROM contexts WHERE id = ?;
 -- The context of such a name.
 SELECT id FROM contexts WHERE digest = unhex(?);
 
+-- name: task_name
+-- What names a task by its content, and what people call it.
+SELECT lower(hex(digest)), label FROM tasks WHERE id = ?;
+
+-- name: named_task
+-- The task of such a name.
+SELECT id, label FROM tasks WHERE digest = unhex(?);
+
 -- name: intern_task
 -- Store a task unless it is there.
 INSERT INTO tasks (digest, kind, argv, function, code, label, timeout, retries, backoff,

@@ -95,6 +95,7 @@ class Store:
         self.packs = Packs(self.db)
         self._recent: dict[Any, int] = {}
         self._named: dict[str, int] = {}
+        self._named_tasks: dict[str, tuple[int, str]] = {}
         self._facts: dict[int, Row] = {}
         self._tasks: dict[Row, int] = {}
         self._says: dict[int, Row] = {}
@@ -190,6 +191,7 @@ class Store:
         self.packs.forget()
         self._recent.clear()
         self._named.clear()
+        self._named_tasks.clear()
         self._facts.clear()
         self._tasks.clear()
         self._says.clear()
@@ -281,6 +283,21 @@ class Store:
             row = self.one("named_context", (name,))
             if row is not None:
                 known = self._named[name] = row[0]
+        return known
+
+    def task_name(self, task: int) -> str:
+        """Give what names a task by its content, in any store."""
+        name, label = self.row("task_name", (task,))
+        self._named_tasks[name] = task, label
+        return str(name)
+
+    def named_task(self, name: str) -> tuple[int, str] | None:
+        """Give id and label of the task of a name, None if it is not stored (any more)."""
+        known = self._named_tasks.get(name)
+        if known is None:
+            row = self.one("named_task", (name,))
+            if row is not None:
+                known = self._named_tasks[name] = row[0], row[1]
         return known
 
     def intern_task(self, task: dict[str, Any], code: bytes | None) -> int:
