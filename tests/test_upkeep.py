@@ -211,11 +211,22 @@ def test_answers_are_forgotten_after_a_day_and_old_input_too(live: Callable[...,
         os.utime(old, (0, 0))
         new = Path(home.tmp, "4567.in")
         new.write_bytes(b"x")
-        assert agent.store.db.execute("SELECT count(*) FROM requests").fetchone()[0] > 0
+        wall = agent.clock.wall()
+        # As if made before the clock was set, in either direction.
+        foreign = [b"\xff" * 16, bytes(16)]
+        for rid in foreign:
+            agent.writer.post(agent.store.run, "remember", (rid, wall, "{}"))
+        await settle(agent)
+        kept = "SELECT rid FROM requests ORDER BY rid"
+        before = agent.store.db.execute(kept).fetchall()
+        assert len(before) > len(foreign)
+        agent.upkeep.tidy()
+        await settle(agent)
+        assert agent.store.db.execute(kept).fetchall() == before
         agent.clock.shift = 2 * DAY  # type: ignore[attr-defined]
         agent.upkeep.tidy()
         await settle(agent)
-        assert agent.store.db.execute("SELECT count(*) FROM requests").fetchone()[0] == 0
+        assert agent.store.db.execute(kept).fetchall() == []
         assert (old.exists(), new.exists()) == (False, True)
 
     live(step)

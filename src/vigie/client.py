@@ -25,6 +25,7 @@ from vigie import __version__, frames
 from vigie.errors import AgentUnreachable, from_wire
 from vigie.frames import PROTOCOL, FrameError
 from vigie.names import Names
+from vigie.rid import new as new_rid
 from vigie.sockets import connect_unix
 
 TYPE_CHECKING = False
@@ -131,7 +132,7 @@ class Client:
         if op == "wait":
             return self._wait(fields)
         if op not in _READ_ONLY:
-            fields["rid"] = rid or os.urandom(16).hex()
+            fields["rid"] = rid or new_rid()
         return self._ask(op, fields, blobs, _Trouble())
 
     def wait(
@@ -161,7 +162,7 @@ class Client:
         """Ask the agent to end; work goes on under the keeper. False when none runs."""
         try:
             connection = self._connect(start=False, tolerant=True)
-            connection.exchange("shutdown", {"rid": os.urandom(16).hex()}, ())
+            connection.exchange("shutdown", {"rid": new_rid()}, ())
         except _NotRunning:
             return False
         except _BrokenConnection:

@@ -25,6 +25,7 @@ __all__ = [
     "environment",
     "import_path",
     "is_secret",
+    "of_caller",
     "redacted",
 ]
 
@@ -105,7 +106,7 @@ def environment(
     {'A': '1', 'B': '2'}
     """
     source = os.environ if caller is None else caller
-    env = {} if none else _copied() if caller is None else dict(source)
+    env = {} if none else dict(source if caller is not None else _now()[1])
     # What marks the job that we may run in does not mark the one to come.
     for mark in ("VIGIE_ATTEMPT", "VIGIE_JOB"):
         env.pop(mark, None)
@@ -128,12 +129,14 @@ def environment(
     return env
 
 
-#: The environment as it was when it was last copied, in bytes and as text.
+#: The environment as it was when it was last looked at, in bytes and as text.
 _last: tuple[dict[bytes, bytes], dict[str, str]] | None = None
+#: What the surroundings of the last function depended on, and they.
+_around: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
 
-def _copied() -> dict[str, str]:
-    """Copy this process's environment; decoding it each time would be half of a submit's preparation."""
+def _now() -> tuple[dict[bytes, bytes], dict[str, str]]:
+    """Give this process's environment; decoding it each time would be half of a submit's preparation."""
     global _last
     # The mapping inside os.environ compares in C; absent in no CPython so far.
     live: Any = getattr(os.environ, "_data", os.environb)
@@ -141,7 +144,33 @@ def _copied() -> dict[str, str]:
     if last is None or last[0] != live:
         raw = dict(live)
         last = _last = (raw, {os.fsdecode(key): os.fsdecode(value) for key, value in raw.items()})
-    return dict(last[1])
+    return last
+
+
+def of_caller(python: str) -> dict[str, Any]:
+    """Give the surroundings of a function that takes all of them from its caller.
+
+    As long as nothing changes it is the same object, which nobody may change.
+
+    Parameters
+    ----------
+    python:
+        The interpreter that runs it.
+
+    Raises
+    ------
+    UsageError
+        When the current directory was deleted.
+    """
+    global _around
+    raw, _ = _now()
+    key = (current_directory(), current_umask(), python, tuple(sys.path), raw)
+    known = _around
+    if known is None or known[0] != key:
+        cwd, umask = key[:2]
+        context = {"cwd": cwd, "env": environment(), "umask": umask, "python": python, "path": import_path(cwd)}
+        known = _around = key, context
+    return known[1]
 
 
 def _pair(item: str, source: Mapping[str, str]) -> tuple[str, str]:

@@ -15,6 +15,7 @@ import time
 from vigie import environment as surroundings
 from vigie.errors import Conflict, NotFound, Refused, StoreError, UsageError
 from vigie.model import DEFAULT_QUEUE, TASK_DEFAULTS
+from vigie.rid import new as new_rid
 from vigie.values import format_duration, parse_duration, parse_size, parse_time
 
 TYPE_CHECKING = False
@@ -72,6 +73,8 @@ class Options:
     key: str | None = None
 
     def __init__(self, **given: Any) -> None:
+        #: Which of them were given.
+        self.given: frozenset[str] = frozenset(given)
         for key, value in given.items():
             if key.startswith("_") or not hasattr(type(self), key):
                 raise UsageError(f"there is no option {key}", "see: vigie start -h")
@@ -95,27 +98,27 @@ class Submission:
         path: Sequence[str] = (),
         count: int = 1,
         fields: Mapping[str, Any] | None = None,
+        context: dict[str, Any] | None = None,
     ) -> None:
-        where = surroundings.directory(options.cwd) if cwd is None else cwd
         self.python: str | None = task.pop("python", None)
         self.task = {**task, **_task_fields(options)}
         self.job = _job_fields(options)
-        self.context = {
-            "cwd": where,
-            "env": surroundings.environment(
-                none=options.env_none,
-                files=options.env_file,
-                given=options.env,
-                cwd=None if options.cwd is None else where,
-            ),
-            "umask": surroundings.current_umask(),
-            "python": self.python,
-            "path": list(path),
-        }
+        self.context = self._context(options, cwd, path) if context is None else context
         self.blobs = list(blobs)
         self.count = count
         self.fields = dict(fields or {})
         self.stdin = options.stdin
+
+    def _context(self, options: Options, cwd: str | None, path: Sequence[str]) -> dict[str, Any]:
+        where = surroundings.directory(options.cwd) if cwd is None else cwd
+        env = surroundings.environment(
+            none=options.env_none,
+            files=options.env_file,
+            given=options.env,
+            cwd=None if options.cwd is None else where,
+        )
+        umask = surroundings.current_umask()
+        return {"cwd": where, "env": env, "umask": umask, "python": self.python, "path": list(path)}
 
     def send(self, client: Client, *, tell: bool = False) -> dict[str, Any]:
         """Submit it and give the answer: ``ids, existing``, and with ``tell`` ``states, waits``.
@@ -139,9 +142,10 @@ class Submission:
             fields["tell"] = True
         if self.stdin is None:
             return self._send(client, fields)
-        rid = os.urandom(16).hex()
+        rid = new_rid()
         copy = os.path.join(client.home.tmp, f"{rid}.in")
         _keep(self.stdin, client.home, copy)
+        fields["job"] = self.job
         self.job["stdin"] = os.path.basename(copy)
         try:
             answer, _ = client.call_with_blobs("submit", self.blobs, rid=rid, **fields)
@@ -419,6 +423,8 @@ def _task_fields(options: Options) -> dict[str, Any]:
 
 
 def _job_fields(options: Options) -> dict[str, Any]:
+    if not options.given:
+        return {}
     fields: dict[str, Any] = {
         "name": None if options.name is None else check_name(options.name),
         "tags": list(dict.fromkeys(_word(tag, "--tag") for tag in options.tags)),

@@ -19,6 +19,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+#: Options that make a function's surroundings others than its caller's.
+_AROUND = frozenset({"cwd", "env", "env_file", "env_none", "python"})
 #: Calls whose arguments travel, and may be stored, as one.
 _TOGETHER = 1_000
 
@@ -179,23 +181,17 @@ def _start_function(
         blobs, fields = _arguments(here, calls)
     except payload.PayloadError as error:
         raise NotSerializable(str(error)) from None
-    where = environment.directory(options.cwd)
-    task_fields = {
-        "kind": "function",
-        "function": reference or label,
-        "code": code is not None,
-        "label": label,
-        "python": environment.choose_python(options.python, where) if options.python else _own_python(),
-    }
-    made = Submission(
-        task_fields,
-        options,
-        cwd=where,
-        blobs=[code, *blobs] if code is not None else blobs,
-        path=environment.import_path(where),
-        count=len(calls),
-        fields=fields,
-    )
+    task_fields = {"kind": "function", "function": reference or label, "code": code is not None, "label": label}
+    blobs = [code, *blobs] if code is not None else blobs
+    if options.given.isdisjoint(_AROUND):
+        python = _own_python()
+        more: dict[str, Any] = {"context": environment.of_caller(python)}
+    else:
+        where = environment.directory(options.cwd)
+        python = environment.choose_python(options.python, where) if options.python else _own_python()
+        more = {"cwd": where, "path": environment.import_path(where)}
+    task_fields["python"] = python
+    made = Submission(task_fields, options, blobs=blobs, count=len(calls), fields=fields, **more)
     return [Job(job, here) for job in made.send(here.client)["ids"]]
 
 
@@ -209,11 +205,13 @@ def _arguments(
     here: Session, calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
 ) -> tuple[list[bytes], dict[str, Any]]:
     """Encode the arguments of each call; give the blobs, and what the request says of them."""
-    if len(calls) > 1 and not any(kwargs for _, kwargs in calls):
+    if not any(kwargs for _, kwargs in calls):
         chunks = (calls[at : at + _TOGETHER] for at in range(0, len(calls), _TOGETHER))
         together = [payload.dump_calls([args for args, _ in chunk]) for chunk in chunks]
         if None not in together:
-            return [chunk for chunk in together if chunk is not None], {"together": True}
+            whole = [chunk for chunk in together if chunk is not None]
+            # What is left of one without its array is its arguments alone.
+            return (whole, {"together": True}) if len(calls) > 1 else ([whole[0][1:-1]], {})
     encodings: list[str] = []
     blobs: list[bytes] = []
     deps: dict[str, Any] = {}

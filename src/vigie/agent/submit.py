@@ -78,9 +78,7 @@ def _context(core: Core, given: dict[str, Any] | str) -> int | None:
     return core.store.named_context(given) if isinstance(given, str) else core.store.intern_context(given)
 
 
-def _named(
-    core: Core, given: dict[str, Any] | str, blobs: Sequence[bytes]
-) -> tuple[int, str, Sequence[bytes]] | None:
+def _named(core: Core, given: dict[str, Any] | str, blobs: Sequence[bytes]) -> tuple[int, str, Sequence[bytes]] | None:
     """Give id and label of a task, and the blobs that are not its code; None if the caller named an unknown one."""
     if isinstance(given, str):
         known = core.store.named_task(given)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from vigie import rid
 from vigie.agent import clock
 from vigie.agent.core import Who
 from vigie.agent.writer import sync_failed
@@ -107,7 +108,9 @@ class Upkeep:
     def _tidy(self) -> None:
         agent = self.agent
         agent.staff.retire_idle()
-        agent.store.run("forget_requests", (agent.clock.wall() - DAY,))
+        now = agent.clock.wall()
+        # Ids from the future were made before the clock was set back.
+        agent.store.run("forget_requests", (rid.earliest(now - DAY), rid.earliest(now + DAY), now - DAY))
         agent.store.run("drop_workers")
         # After a power cut the input of an acknowledged job may stand there again.
         _drop_old(agent.home.tmp, {row[0] for row in agent.store.run("open_inputs")})

@@ -335,8 +335,8 @@ INSERT INTO requests (rid, at, answer) VALUES (?, ?, ?);
 SELECT answer FROM requests WHERE rid = ?;
 
 -- name: forget_requests
--- A day later nobody repeats it.
-DELETE FROM requests WHERE rid IN (SELECT rid FROM requests WHERE at < ? LIMIT 5000);
+-- A day later nobody repeats it (ids before and after which to look, by their own time; a day ago).
+DELETE FROM requests WHERE rid IN (SELECT rid FROM requests WHERE (rid < ? OR rid > ?) AND at < ? LIMIT 5000);
 
 -- name: queue
 -- The settings of a queue.

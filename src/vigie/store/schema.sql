@@ -207,11 +207,10 @@ CREATE INDEX events_job ON events (job, id) WHERE job IS NOT NULL;
 CREATE INDEX events_many ON events (job, last) WHERE last IS NOT NULL;
 
 CREATE TABLE requests (                 -- answers kept for a day, for repeats
-    rid    BLOB PRIMARY KEY,
+    rid    BLOB PRIMARY KEY,           -- begins with its time (rid.py): new ones are added at the end
     at     INTEGER NOT NULL,
     answer TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX requests_at ON requests (at);
 
 CREATE TABLE cursors (                  -- where a reader of "receive" stands
     job      INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
