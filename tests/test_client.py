@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import queue
 import signal
@@ -416,6 +417,31 @@ def test_who_holds_the_lock_is_seen_without_taking_it(home: Home) -> None:
     assert lock_holder(home) == holder.pid
     holder.communicate()
     assert lock_holder(home) is None
+
+
+def test_who_holds_the_lock_is_seen_while_others_take_and_release_theirs(home: Home, tmp_path: Path) -> None:
+    """The kernel then leaves lines out of its table: one look in twenty missed the agent."""
+    home.create()
+    code = """
+import fcntl, sys
+f = open(sys.argv[1], "w")
+print(flush=True)
+while True:
+    for at in range(20):
+        fcntl.lockf(f, fcntl.LOCK_EX, 1, 3 * at)
+    fcntl.lockf(f, fcntl.LOCK_UN)
+"""
+    with contextlib.ExitStack() as stack:
+        for path in (home.lock, *(tmp_path / f"held-{i}" for i in range(120))):
+            held = stack.enter_context(open(path, "w"))
+            fcntl.flock(held, fcntl.LOCK_EX)
+        for i in range(2):
+            words = [sys.executable, "-c", code, str(tmp_path / f"busy-{i}")]
+            busy = stack.enter_context(subprocess.Popen(words, stdout=subprocess.PIPE))
+            stack.callback(busy.kill)
+            assert busy.stdout is not None
+            busy.stdout.readline()
+        assert {lock_holder(home) for _ in range(300)} == {os.getpid()}
 
 
 @pytest.mark.slow

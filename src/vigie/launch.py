@@ -29,6 +29,8 @@ __all__ = ["DEADLINE", "agent_environment", "launch", "lock_holder"]
 DEADLINE = 10.0
 #: Agents to start within that time: one may give way to another that is killed a moment later.
 TRIES = 3
+#: The kernel gives its table of locks a page at a time: when others let go meanwhile, a line is left out.
+_LOOKS = 5
 
 _KEPT = ("HOME", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "USER", "LOGNAME", "TZ", "LD_LIBRARY_PATH")
 _OURS = ("VIGIE_CRASH_AT", "VIGIE_DEBUG")
@@ -176,12 +178,13 @@ def lock_holder(home: Home) -> int | None:
     would find it taken.
     """
     try:
-        inode = os.stat(home.lock).st_ino
-        with open("/proc/locks", encoding="ascii", errors="replace") as table:
-            for line in table:
-                words = line.split()
-                if "FLOCK" in words and "->" not in words and words[5].rpartition(":")[2] == str(inode):
-                    return int(words[4])
+        inode = str(os.stat(home.lock).st_ino)
+        for _ in range(_LOOKS):
+            with open("/proc/locks", encoding="ascii", errors="replace") as table:
+                for line in table:
+                    words = line.split()
+                    if "FLOCK" in words and "->" not in words and words[5].rpartition(":")[2] == inode:
+                        return int(words[4])
     except OSError:
         pass
     return None

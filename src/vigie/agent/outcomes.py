@@ -110,7 +110,8 @@ class Outcomes:
         self.core.store.run("job_started", (said["at"], job, attempt))
         if not said.get("replay"):
             self.core.log("started", job, detail={"attempt": attempt, "pid": said["pid"]}, at=said["at"])
-        self.core.after(self.began, job, attempt, said["mono"])
+        if row.timeout is not None:
+            self.core.after(self.began, job, attempt, said["mono"])
 
     def failed(self, job: int, attempt: int, said: dict[str, Any]) -> None:
         """Take the keeper's word that a command could not be spawned."""
