@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
-import uuid
 
 from vigie.ports import Clock
 from vigie.procs import boot_id
@@ -40,4 +40,4 @@ def offset(clock: Clock) -> int:
 
 def owner() -> tuple[str, str, str]:
     """Give (host, id of this agent, boot id), as attempts carry them."""
-    return socket.gethostname(), uuid.uuid4().hex[:12], boot_id()
+    return socket.gethostname(), os.urandom(6).hex(), boot_id()

@@ -145,6 +145,8 @@ class Dispatch:
                 worker, seq = place
                 worker.holding.pop(seq, None)
                 touched[worker.id] = worker
+        if not self.assigned:
+            self.assigned = {}  # one that was large stays so
         for worker in touched.values():
             if worker.queue is not None:
                 self.core.dirty.add(worker.queue)

@@ -7,7 +7,8 @@ other homes of the same user see it too; so it begins with a tag of its home.
 from __future__ import annotations
 
 import os
-from hashlib import blake2b
+
+from vigie.digests import blake2b
 
 __all__ = ["Marks"]
 

@@ -162,6 +162,8 @@ class Waits:
             self._by_job[job] = left
         else:
             self._by_job.pop(job, None)
+            if not self._by_job:
+                self._by_job = {}  # one that was large stays so
 
     def _give(self, wait: _Wait) -> None:
         self._drop(wait)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from vigie import lifecycle as lc
+from vigie.digests import blake2b
 
 __all__ = [
     "JobRow", "OpenAttempt", "ReadyRow", "Row", "columns", "digest", "join_items", "json_list",
