@@ -25,6 +25,7 @@ from conftest import HomeUnderTest, until
 from vigie.crash import POINTS
 from vigie.place import Place
 from vigie.procs import Identity, send_signal
+from vigie.session import session
 from vigie.torture.books import Kill
 from vigie.torture.storm import Storm
 
@@ -56,7 +57,10 @@ ONCE = (
     "quit",
     "replayed",
     "delete",
+    "create",
 )
+#: A restore runs while no agent does.
+RESTORE = [point for point in POINTS if point.startswith("restore-")]
 #: Jobs to be acknowledged after the crash.
 AFTER = 12
 RATE = 150.0
@@ -169,7 +173,7 @@ def unlike(storm: Storm) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", [point for point in POINTS if point not in RESTORE])
 def test_a_crash_at_any_point_costs_nothing(home: HomeUnderTest, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
     with Place("vigie-crash-") as place, ExitStack() as stack:
         monkeypatch.setenv("VIGIE_CRASH_AT", wanted(point, place))
@@ -186,6 +190,8 @@ def test_a_crash_at_any_point_costs_nothing(home: HomeUnderTest, monkeypatch: py
         until(died, what=f"a process to die at {point}: {POINTS[point]}")
         enough = noted(place) + AFTER
         storm.kills.append(the_crash(point, once, storm))
+        if storm.kills[-1].kind == "client":
+            storm.replace_client()
         until(lambda: noted(place) >= enough)
         storm.end_clients()
         storm.settle()
@@ -194,6 +200,32 @@ def test_a_crash_at_any_point_costs_nothing(home: HomeUnderTest, monkeypatch: py
         place.keep = not verdict.good or bool(streams)
     assert {rule: lines for rule, lines in verdict.broken.items() if lines} == {}, f"kept: {place.top}"
     assert streams == [], f"kept: {place.top}"
+
+
+def the_restore(backup: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "vigie", "agent", "restore", str(backup), "--json"]
+    return subprocess.run(words, env={**os.environ, **more}, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("point", RESTORE)
+def test_a_crash_of_a_restore_leaves_one_store_or_the_other(home: HomeUnderTest, tmp_path: Path, point: str) -> None:
+    backup = tmp_path / "backup.db"
+    vigie.start(["true"], name="before").wait(30)
+    session().client.call("backup", path=str(backup))
+    vigie.start(["true"], name="after").wait(30)
+    assert the_restore(backup, VIGIE_CRASH_AT=point).returncode == -signal.SIGKILL
+    there = {job.name for job in vigie.jobs()}
+    assert there == ({"before"} if point == "restore-after-rename" else {"before", "after"})
+    # Whichever it is, it serves, and an id is never given twice.
+    assert vigie.start(["true"], name="new").wait(30).id == 3
+    assert {job.name for job in vigie.jobs()} == there | {"new"}
+    done = the_restore(backup)
+    assert done.returncode == 0, done.stderr
+    assert {job.name for job in vigie.jobs()} == {"before"}
+    replaced = Path(json.loads(done.stdout)["replaced"])
+    with closing(apsw.Connection(str(replaced), flags=apsw.SQLITE_OPEN_READONLY)) as db:
+        assert {name for (name,) in db.execute("SELECT name FROM jobs")} == there | {"new"}
+    assert vigie.start(["true"]).wait(30).id == 4
 
 
 # The registry -----------------------------------------------------------------------

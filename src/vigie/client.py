@@ -21,7 +21,7 @@ import struct
 import time
 from _thread import allocate_lock
 
-from vigie import __version__, frames
+from vigie import __version__, crash, frames
 from vigie.errors import AgentUnreachable, from_wire
 from vigie.frames import PROTOCOL, FrameError
 from vigie.names import Names
@@ -427,7 +427,9 @@ class _Connection:
     def _send(self, frame: bytes) -> None:
         with self._sending:
             try:
+                crash.point("client-before-request")
                 self._sock.sendall(frame)
+                crash.point("client-after-request")
             except OSError:
                 self._break()
                 raise _BrokenConnection from None

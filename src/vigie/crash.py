@@ -22,6 +22,16 @@ POINTS = {
     # The store: the agent alone writes it.
     "store-before-commit": "a transaction is complete and not committed",
     "store-after-commit": "it is committed; nobody has heard of it",
+    "store-before-create": "the tables of a new store are in a transaction that is not committed",
+    "store-after-create": "they are committed; nobody has been served",
+    # A restore: it runs while no agent does.
+    "restore-before-commit": "the copy of a backup is not finished; the store is as it was",
+    "restore-after-commit": "the copy is finished, and not in its place",
+    "restore-before-rename": "the store has a second name; the copy is not in its place",
+    "restore-after-rename": "the copy is in the store's place",
+    # A client.
+    "client-before-request": "a request is ready and not sent",
+    "client-after-request": "it is sent; nobody knows the answer",
     # The samples: without them only the order of two streams is not known.
     "samples-before-commit": "lengths of outputs are in a transaction that is not committed",
     "samples-after-commit": "they are committed",

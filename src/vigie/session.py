@@ -31,9 +31,10 @@ class Session:
         from vigie.store.reader import Reader
 
         mine = getattr(self._local, "reader", None)
-        # A forked child must not use its parent's SQLite connections.
-        if mine is None or mine[0] != os.getpid():
-            mine = self._local.reader = (os.getpid(), Reader(self.home))
+        # A forked child must not use its parent's SQLite connections; a restore puts another file in the store's place.
+        key = os.getpid(), _inode(self.home.db)
+        if mine is None or mine[0] != key:
+            mine = self._local.reader = (key, Reader(self.home))
         return mine[1]
 
     @property
@@ -45,6 +46,13 @@ class Session:
             self.client.connect()
             self._key = payload.read_key(self.home.secret)
         return self._key or b""
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
 
 
 _sessions: dict[str, Session] = {}

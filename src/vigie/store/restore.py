@@ -14,6 +14,7 @@ from typing import Any
 
 import apsw
 
+from vigie import crash
 from vigie.errors import StoreError, UsageError
 from vigie.store.readonly import SCHEMA
 
@@ -94,9 +95,12 @@ def restore(source: str, db: str, jobs: str, *, note: dict[str, Any] | None = No
         _remove(temporary)
         raise
     _sync(temporary)
+    crash.point("restore-after-commit")
     kept = _set_aside(db)
+    crash.point("restore-before-rename")
     os.replace(temporary, db)
     _sync(os.path.dirname(db))
+    crash.point("restore-after-rename")
     return kept
 
 
@@ -131,6 +135,7 @@ def _finish(path: str, given: dict[str, int], event: dict[str, Any]) -> None:
             columns = ", ".join(event)
             marks = ", ".join("?" * len(event))
             connection.execute(f"INSERT INTO events ({columns}) VALUES ({marks})", tuple(event.values()))
+            crash.point("restore-before-commit")
     finally:
         connection.close()
 

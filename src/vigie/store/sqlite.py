@@ -136,7 +136,9 @@ class Store:
         self.db.execute(_schema())
         self.run("set_meta", ("schema", SCHEMA))
         self.run("set_meta", ("min_reader", MIN_READER))
+        crash.point("store-before-create")
         self.db.execute("COMMIT")
+        crash.point("store-after-create")
 
     def close(self) -> None:
         """Close the connection; the log goes into the database file first."""

@@ -190,7 +190,7 @@ class Storm:
         for identity in self.chance.sample(victims, len(victims)):
             procs.send_signal(identity, signal.SIGKILL)
         if everything or kind == "client":
-            self._replace_client()
+            self.replace_client()
         self.kills.append(
             Kill(
                 kind,
@@ -203,7 +203,8 @@ class Storm:
         )
         self._well = patient and self.works()
 
-    def _replace_client(self) -> None:
+    def replace_client(self) -> None:
+        """Kill a client, and start another."""
         victim = self._clients.pop(self.chance.randrange(len(self._clients)))
         victim.kill()
         victim.wait()
