@@ -160,6 +160,9 @@ def test_stop_ends_the_tree_and_says_what_had_ended_before(vigie: Program, home:
     assert [(job["id"], job["state"], job["left"]) for job in stopped] == [(1, "stopped", []), (2, "completed", [])]
     assert home.processes("other") == []
     assert vigie("wait", "1").returncode == 1
+    again = vigie("stop", "1", "2", check=True)
+    assert (again.stdout, "job 1 was stopped already" in again.stderr) == ("", True)
+    assert "job 2 had completed already" in again.stderr
 
 
 def test_a_queued_job_that_is_stopped_never_starts(vigie: Program, home: Any) -> None:
@@ -256,6 +259,9 @@ def test_stop_start_restart_and_status(vigie: Program, home: Any, until: Any) ->
     third = json.loads(vigie("agent", "start", "--json", check=True).stdout)
     assert third["pid"] == json.loads(vigie("agent", "start", "--json", check=True).stdout)["pid"]
     assert "running" in vigie("agent", "status", check=True).stdout
+    # What is meant when nothing is said.
+    assert json.loads(vigie("agent", "--json", check=True).stdout)["pid"] == third["pid"]
+    assert vigie("queue", check=True).stdout == vigie("queue", "list", check=True).stdout
     assert shown(vigie, job)["state"] == "running"
     vigie("stop", str(job), "--grace", "0", check=True)
 

@@ -164,7 +164,7 @@ def test_a_verb_that_does_not_exist(vigie: Program) -> None:
         (["wait", "--nonsense"], 2, "--nonsense"),
         (["remove", "--older-than", "1d"], 2, "--finished"),
         (["remove", "--finished", "7"], 2, "--finished"),
-        (["queue"], 2, "queue: what to do is missing: one of list, set, pause, resume\n  vigie queue --help\n"),
+        (["queue", "--slots"], 2, "queue list: there is no option --slots"),
         (["queue", "set"], 2, "queue set: NAME is missing"),
         (["queue", "set", "x"], 2, "give --slots N (or default), --rate R (or none), or both"),
         (["queue", "sett", "x"], 2, "sett is none of list, set, pause, resume\n  did you mean vigie queue set? · "),

@@ -25,17 +25,19 @@ class Control:
     # --- jobs -----------------------------------------------------------------
 
     def stop(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
-        """Ask jobs to end; a job that has not begun is stopped at once."""
+        """Ask jobs to end; a job that has not begun is stopped at once. Those that had ended are named."""
         grace = request.get("grace")
+        ended = []
         # The newest first: what depends on another is stopped, and not failed by the other's stop.
         for job in sorted(self._known(request["ids"]), reverse=True):
             row = self.core.store.job(job)
             if row is None or row.state in FINISHED:
+                ended.append(job)
                 continue
             if grace is not None:
                 row = row._replace(grace=int(grace))
             self.core.step(row, lc.StopAsked(), who=who)
-        return {}
+        return {"ended": ended}
 
     def suspend(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
         """Freeze the trees of running jobs."""

@@ -216,7 +216,7 @@ class Peer(asyncio.Protocol):
         ids = [int(job) for job in header["ids"]]
         if header.get("grace") == 0:
             self.agent.hurry(ids)
-        self.agent.waits.until_gone(self, ids, answer)
+        self.agent.waits.until_gone(self, ids, value.get("ended", ()), answer)
 
     def _wait(self, header: dict[str, Any], answer: _Answer) -> None:
         timeout = header.get("timeout")

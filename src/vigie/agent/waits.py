@@ -33,7 +33,7 @@ class Listener(Protocol):
 class _Wait:
     """Somebody who waits for jobs."""
 
-    __slots__ = ("alarm", "answer", "any", "end", "ended", "ids", "open", "peer", "results", "trees")
+    __slots__ = ("alarm", "answer", "any", "before", "end", "ended", "ids", "open", "peer", "results", "trees")
 
     def __init__(self, peer: Listener, ids: list[int], answer: Answer) -> None:
         self.peer = peer
@@ -45,6 +45,8 @@ class _Wait:
         self.any = False
         self.results = False
         self.trees = False
+        #: Of those to be stopped, which had ended before.
+        self.before: frozenset[int] = frozenset()
         self.alarm: asyncio.TimerHandle | None = None
         #: What the last function returned, if it did.
         self.end: Good | None = None
@@ -99,9 +101,10 @@ class Waits:
             wait.alarm = self.loop.call_later(timeout / 1e6, self._give, wait)
         self._listen(wait)
 
-    def until_gone(self, peer: Listener, ids: list[int], answer: Answer) -> None:
-        """Answer when the jobs have ended and their trees are gone."""
+    def until_gone(self, peer: Listener, ids: list[int], before: Iterable[int], answer: Answer) -> None:
+        """Answer when the jobs have ended and their trees are gone; those in ``before`` had ended already."""
         wait = _Wait(peer, ids, answer)
+        wait.before = frozenset(before)
         wait.trees = True
         for job in ids:
             if self._gone(job):
@@ -173,7 +176,7 @@ class Waits:
             return
         blobs: list[bytes] = []
         if wait.trees:
-            value: dict[str, Any] = {"jobs": [self._stopped(job) for job in wait.ids]}
+            value: dict[str, Any] = {"jobs": [self._stopped(job, job in wait.before) for job in wait.ids]}
         else:
             unknown = [job for job in wait.ids if job not in wait.ended]
             known = self.store.states_of(unknown) | wait.ended if unknown else wait.ended
@@ -187,12 +190,13 @@ class Waits:
                     return
         wait.answer(value, None, blobs)
 
-    def _stopped(self, job: int) -> dict[str, Any]:
+    def _stopped(self, job: int, before: bool) -> dict[str, Any]:
         left = [] if self.trees is None else self.trees.left.get(job, [])
         state = self._state(job)
         note = f"job {job}: still there: {', '.join(map(str, left))}" if left else None
-        if note is None and state in ("completed", "failed", "lost"):
-            note = f"job {job} had {state} already"
+        if note is None and (before or state in ("completed", "failed", "lost")):
+            had = "was" if state in ("stopped", "lost") else "had"
+            note = f"job {job} was removed" if state is None else f"job {job} {had} {state} already"
         return {"id": job, "state": state, "left": left, "note": note}
 
     def _state(self, job: int) -> str | None:

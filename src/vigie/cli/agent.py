@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from vigie.client import Client
 
 SUMMARY = "start, stop and look at the agent; back its store up and restore it"
+#: What is meant when nothing is said.
+USUAL = "status"
 EXAMPLES = """\
-vigie agent status
+vigie agent                    # as vigie agent status
 vigie agent restart            # as after an upgrade; jobs go on
 vigie agent stop               # jobs go on; the next verb that writes starts it again
 vigie agent backup ~/vigie.db

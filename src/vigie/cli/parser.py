@@ -49,8 +49,6 @@ class Parser(argparse.ArgumentParser):
         """Refuse for want of a word: that is all that comes here."""
         names = message.rpartition(": ")[2].split(", ")
         for action in self._actions:
-            if action.metavar == names[0] and action.choices is not None:
-                self._refuse(f"what to do is missing: one of {', '.join(map(str, action.choices))}")
             if action.metavar == names[0] and action.help:
                 self._refuse(f"{names[0]} is missing: {action.help}")
         self._refuse(f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} missing")

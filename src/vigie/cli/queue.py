@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from vigie.cli.context import Context
 
 SUMMARY = "list queues, and say how much may run at once in each"
+#: What is meant when nothing is said.
+USUAL = "list"
 EXAMPLES = """\
-vigie queue list
+vigie queue                    # as vigie queue list
 vigie queue set imports --slots 4 --rate 10/s
 vigie queue set imports --rate none
 vigie queue pause imports      # what runs goes on
