@@ -53,15 +53,15 @@ class Sampler:
         self.loop = loop
         self.db = _open(home.samples)
         self._outputs: dict[int, _Output] = {}
-        #: Of whose files the empty ones are still to be removed.
-        self._ended: dict[int, _Output] = {}
+        #: Jobs whose directories are empty now.
+        self._silent: set[int] = set()
         self._rows: list[tuple[int, int, int, int, int]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._commit: asyncio.TimerHandle | None = None
 
     def begin(self, job: int, attempt: int, most: int) -> None:
         """Watch the output of an attempt that goes to the keeper now."""
-        self._ended.pop(job, None)  # its directory is about to be used again
+        self._silent.discard(job)  # its directory is about to be used again
         file = self.home.job_file
         paths = (file(job, "out", attempt), file(job, "err", attempt))
         self._outputs[job] = _Output(job, attempt, paths, most, next_at=self.loop.time() + FASTEST)
@@ -76,21 +76,20 @@ class Sampler:
         if all(output.lengths):
             # Whoever waits for the end reads the two streams in their order.
             self.flush()
-        # Behind what is said to the keeper in this round: on some disks it takes a quarter of a millisecond.
-        if not self._ended:
-            self.loop.call_soon(self._clear)
-        self._ended[job] = output
+        for path, length in zip(output.paths, output.lengths, strict=True):
+            if not length:
+                _remove_empty(path)
+        if not any(output.lengths):
+            # Behind what is said to the keeper in this round: on some disks it takes a quarter of a millisecond.
+            if not self._silent:
+                self.loop.call_soon(self._clear)
+            self._silent.add(job)
 
     def _clear(self) -> None:
-        """Remove files in which there is nothing, and their directory if that is all."""
-        ended, self._ended = self._ended, {}
-        for output in ended.values():
-            for path, length in zip(output.paths, output.lengths, strict=True):
-                if not length:
-                    _remove_empty(path)
-            if not any(output.lengths):
-                with contextlib.suppress(OSError):
-                    os.rmdir(self.home.job_dir(output.job))
+        """Remove the directories of jobs that said nothing, unless something else is in them."""
+        while self._silent:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.home.job_dir(self._silent.pop()))
 
     def _arm(self) -> None:
         if self._timer is None and self._outputs:

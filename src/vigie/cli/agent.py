@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "start, stop and look at the agent; back its store up and restore it"
 #: What is meant when nothing is said.
-USUAL = "status"
+BARE = "status"
 EXAMPLES = """\
 vigie agent                    # as vigie agent status
 vigie agent restart            # as after an upgrade; jobs go on

@@ -153,9 +153,9 @@ def _parse(verb: str, module: Any, words: list[str]) -> Any:
         if found is not None:
             return found
         words = ["--help"]
-    usual = getattr(module, "USUAL", None)
-    if usual is not None and not any(word in ("-h", "--help") or not word.startswith("-") for word in words):
-        words = [usual, *words]
+    bare = getattr(module, "BARE", None)
+    if bare is not None and not any(word in ("-h", "--help") or not word.startswith("-") for word in words):
+        words = [bare, *words]
     return parser_of(verb, module).parse_args(words)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "list queues, and say how much may run at once in each"
 #: What is meant when nothing is said.
-USUAL = "list"
+BARE = "list"
 EXAMPLES = """\
 vigie queue                    # as vigie queue list
 vigie queue set imports --slots 4 --rate 10/s
