@@ -41,15 +41,21 @@ PROOFS = {
 }  # fmt: skip
 
 
+#: Options that make a run as long as one likes.
+LONG = ("VIGIE_FAULTS", "VIGIE_POWER_CUT", "VIGIE_SIMULATIONS", "VIGIE_TORTURE")
+
+
 # Under nohup, all that we start would ignore it: tests tell what it does.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what ``make proofs`` runs."""
+    """Mark what ``make proofs`` runs, and let what was asked to be long take its time."""
     for item in items:
         if item.path.name in PROOFS:
             item.add_marker("proof")
+            if any(os.environ.get(option) for option in LONG):
+                item.add_marker(pytest.mark.timeout(0))
 
 
 settings.register_profile("dev", deadline=None, print_blob=True)

@@ -466,8 +466,9 @@ class Talk:
     def __init__(self) -> None:
         self.facts: dict[tuple[str, Any], Any] = {}
         self.acknowledged = 0
-        #: The directories of contexts by the names that the agent gave them.
+        #: The directories of contexts, and what tasks run, by the names that the agent gave them.
         self.cwd: dict[str, str] = {}
+        self.tasks: dict[str, dict[str, Any]] = {}
         self._ends: dict[tuple[int, str], _End] = {}
 
     def step(self, kind: str, call: Call) -> None:
@@ -529,26 +530,29 @@ class _End:
 
     def _did_submit(self, request: Any, blobs: list[bytes], answer: Any, _: Any) -> None:
         if answer.get("again"):
-            return  # a context was named that is not known any more; the whole of it follows
+            return  # something was named that is not known any more; the whole of it follows
         self.talk.acknowledged += 1
         given = request["context"]
         cwd = self.talk.cwd[given] if isinstance(given, str) else given["cwd"]
+        task, args = self._task(request["task"], blobs)
         if "context" in answer:
             self.talk.cwd[answer["context"]] = cwd
-        code, args = (blobs[:1], blobs[1:]) if request["task"].get("code") else ([None], blobs)
+            self.talk.tasks[answer["task"]] = task
         if request.get("together"):
             # Arrays of many jobs' arguments, each of which the store has on its own.
             every = [one for array in args for one in json.loads(array)]
             args = [json.dumps(one, separators=(",", ":"), ensure_ascii=False).encode() for one in every]
+        stdin = request.get("job", {}).get("stdin")
         for at, job in enumerate(answer["ids"]):
-            self.talk.facts["job", job] = {
-                "argv": request["task"].get("argv"),
-                "function": request["task"].get("function"),
-                "code": code[0],
-                "cwd": cwd,
-                "args": args[at] if at < len(args) else None,
-                "stdin": request["job"].get("stdin"),
-            }
+            own = args[at] if at < len(args) else None
+            self.talk.facts["job", job] = {**task, "cwd": cwd, "args": own, "stdin": stdin}
+
+    def _task(self, given: dict[str, Any] | str, blobs: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+        """Give what a task runs, and the blobs that are not its code."""
+        if isinstance(given, str):
+            return self.talk.tasks[given], blobs
+        code, args = (blobs[0], blobs[1:]) if given.get("code") else (None, blobs)
+        return {"argv": given.get("argv"), "function": given.get("function"), "code": code}, args
 
     def _did_wait(self, request: Any, _: Any, answer: Any, blobs: list[bytes]) -> None:
         if not answer["done"]:

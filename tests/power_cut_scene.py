@@ -23,6 +23,7 @@ from vigie import frames, workfiles
 from vigie.config import Home, sync_directory
 from vigie.launch import lock_holder
 from vigie.session import session
+from vigie.store.sqlite import LOG
 
 
 def commands(count: int) -> list[vigie.Job]:
@@ -62,10 +63,9 @@ def first_life(many: int) -> None:
 
 _SHORT_LOG = """
 import sys
-from vigie.agent import __main__ as start, upkeep
-upkeep.WAL = {size}
-every = upkeep.Upkeep._every
-upkeep.Upkeep._every = lambda self, seconds, step: every(self, min(seconds, 0.2), step)
+from vigie.agent import __main__ as start
+from vigie.store import sqlite
+sqlite.LOG = {size}
 sys.exit(start.main())
 """
 _CARELESS = """
@@ -124,7 +124,7 @@ def whole(how: str) -> None:
         for _ in range(2):
             another_turn(8, SHORT // 8, SHORT)
     elif how == "many":
-        another_turn(45, 100_000, 4 << 20)
+        another_turn(80, 100_000, LOG)
     client.call("backup", path=None)
     agent = lock_holder(session().home)
     assert agent is not None
