@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from conftest import until
-from vigie import pidfd, procs
-from vigie.procs import Identity, Tree, TreeStop
+from vigie import pidfd, procs, proctree
+from vigie.procs import Identity
+from vigie.proctree import Tree, TreeStop
 
 SECOND = 1_000_000
 #: Of this test process alone: /proc is shared with whatever else runs here.
@@ -43,7 +44,7 @@ class Yard:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.popens: list[subprocess.Popen[bytes]] = []
-        self.others = procs.descendants(os.getpid())
+        self.others = proctree.descendants(os.getpid())
 
     def start(self, mark: str, *argv: str, env: dict[str, str] | None = None) -> Identity:
         full = {"PATH": os.environ["PATH"], "VIGIE_ATTEMPT": mark, **(env or {})}
@@ -77,7 +78,7 @@ class Yard:
         return self.path / name
 
     def close(self) -> None:
-        while left := procs.descendants(os.getpid()) - self.others:
+        while left := proctree.descendants(os.getpid()) - self.others:
             for identity in left:
                 procs.send_signal(identity, signal.SIGKILL)
         for popen in self.popens:
@@ -107,10 +108,10 @@ def mono() -> int:
     return time.monotonic_ns() // 1000
 
 
-def drive(stop: TreeStop, clock: Callable[[], int] = mono) -> procs.Status:
+def drive(stop: TreeStop, clock: Callable[[], int] = mono) -> proctree.Status:
     """Step until it is done, reaping what comes to us as the keeper does."""
 
-    def step() -> procs.Status | None:
+    def step() -> proctree.Status | None:
         status = stop.step(clock())
         return status if status.done else None
 
@@ -129,9 +130,9 @@ def gone(*identities: Identity) -> bool:
 def test_children_that_left_the_session_are_members_by_their_mark(yard: Yard) -> None:
     root = yard.python(MARK, AWAY + "time.sleep(600)", str(yard.file("away")), "marked")
     away = yard.number("away")
-    members = procs.tree(root, MARK, root.pid)
+    members = proctree.tree(root, MARK, root.pid)
     assert members == {root, away}
-    assert procs.tree(root, OTHER, None) == {root}
+    assert proctree.tree(root, OTHER, None) == {root}
 
 
 def test_one_that_dropped_its_mark_is_known_from_an_earlier_scan(yard: Yard) -> None:
@@ -152,7 +153,7 @@ open(sys.argv[2]).read()
     gate.write_bytes(b"go")
     until(lambda: gone(root))
     assert tree.members() == {child}
-    assert procs.tree(root, MARK, root.pid) == set()
+    assert proctree.tree(root, MARK, root.pid) == set()
 
 
 def test_whoever_is_in_the_session_is_a_member(yard: Yard) -> None:
@@ -160,8 +161,8 @@ def test_whoever_is_in_the_session_is_a_member(yard: Yard) -> None:
     root = yard.start(MARK, "/bin/sh", "-c", script)
     yard.popens[-1].wait()
     orphan = yard.number("n")
-    assert procs.tree(root, MARK, root.pid) == {orphan}
-    assert procs.tree(root, MARK, None) == set()
+    assert proctree.tree(root, MARK, root.pid) == {orphan}
+    assert proctree.tree(root, MARK, None) == set()
 
 
 def test_a_session_number_given_again_is_no_session_of_ours(yard: Yard) -> None:
@@ -169,19 +170,19 @@ def test_a_session_number_given_again_is_no_session_of_ours(yard: Yard) -> None:
     yard.number("n")
     earlier = Identity(stranger.pid, stranger.start_ticks - 1)
     ours = yard.start(MARK, "sleep", "600")
-    assert procs.tree(stranger, MARK, stranger.pid) == {stranger, ours}
-    assert procs.tree(earlier, MARK, earlier.pid) == {ours}
+    assert proctree.tree(stranger, MARK, stranger.pid) == {stranger, ours}
+    assert proctree.tree(earlier, MARK, earlier.pid) == {ours}
 
 
 def test_another_jobs_processes_are_excluded_with_all_below(yard: Yard) -> None:
     nested = yard.script("nested", f"env -i {yard.script('inner')}; :")
     root = yard.start(MARK, "/bin/sh", "-c", f"VIGIE_ATTEMPT={OTHER} {nested} & {yard.script('own')} & wait")
     parts = {name: yard.number(name) for name in ("nested", "inner", "own")}
-    assert procs.tree(root, MARK, None) == {root, parts["own"]}
-    assert procs.tree(parts["nested"], OTHER, None) == {parts["nested"], parts["inner"]}
-    assert procs.tree(root, (MARK, OTHER), None) == {root, *parts.values()}
+    assert proctree.tree(root, MARK, None) == {root, parts["own"]}
+    assert proctree.tree(parts["nested"], OTHER, None) == {parts["nested"], parts["inner"]}
+    assert proctree.tree(root, (MARK, OTHER), None) == {root, *parts.values()}
     # `inner` has no mark and sits in our session; what it descends from decides.
-    assert procs.tree(root, MARK, root.pid) == {root, parts["own"]}
+    assert proctree.tree(root, MARK, root.pid) == {root, parts["own"]}
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,7 @@ def test_a_mark_counts_only_as_a_whole_entry(yard: Yard, name: str, value: str, 
     # Bare: the first entry, which `start` gives, would be the mark itself.
     other = yard.start("", "env", "-i", *(f"{key}={text}" for key, text in env.items()), yard.script("n"))
     yard.number("n")
-    assert procs.tree(root, MARK, root.pid) == ({root, other} if counts else {root})
+    assert proctree.tree(root, MARK, root.pid) == ({root, other} if counts else {root})
 
 
 def test_zombies_are_no_members(yard: Yard) -> None:
@@ -208,7 +209,7 @@ def test_zombies_are_no_members(yard: Yard) -> None:
     os.waitid(os.P_PID, root.pid, os.WEXITED | os.WNOWAIT)
     assert procs.start_ticks(root.pid) == root.start_ticks
     assert not procs.alive(root)
-    assert procs.tree(root, MARK, root.pid) == set()
+    assert proctree.tree(root, MARK, root.pid) == set()
 
 
 def test_a_process_whose_first_thread_ended_lives(yard: Yard) -> None:
@@ -221,22 +222,22 @@ libc.pthread_exit(None)
     root = yard.python(MARK, code)
     until(lambda: next((p for p in procs.scan() if p.pid == root.pid and p.state == "Z"), None))
     assert procs.alive(root)
-    assert procs.tree(root, MARK, root.pid) == {root}
+    assert proctree.tree(root, MARK, root.pid) == {root}
 
 
 def test_the_caller_is_never_a_member() -> None:
     me = Identity(os.getpid(), procs.start_ticks(os.getpid()) or 0)
-    assert me not in procs.tree(me, "none", os.getsid(0))
+    assert me not in proctree.tree(me, "none", os.getsid(0))
 
 
 def test_descendants_are_found_at_any_depth(yard: Yard) -> None:
     script = f"/bin/sh -c 'sleep 600 & echo $! > {yard.file('n')}; wait'; :"
     root = yard.start(MARK, "/bin/sh", "-c", script)
     deepest = yard.number("n")
-    found = procs.descendants(root.pid)
+    found = proctree.descendants(root.pid)
     assert deepest in found
     assert len(found) == 2
-    assert found < procs.descendants(os.getpid())
+    assert found < proctree.descendants(os.getpid())
 
 
 def test_the_main_process_of_a_mark_is_its_oldest_leader(yard: Yard) -> None:
@@ -352,7 +353,7 @@ def test_a_suspended_tree_hears_sigterm(yard: Yard) -> None:
     )
     root = yard.start(MARK, "/bin/sh", "-c", script)
     yard.number("n")
-    procs.freeze(Tree(root, MARK))
+    proctree.freeze(Tree(root, MARK))
     drive(TreeStop(Tree(root, MARK), grace=600 * SECOND))
     assert yard.file("told").read_text() == "told\n"
 
@@ -401,7 +402,7 @@ def test_freeze_and_thaw_reach_the_whole_tree(yard: Yard) -> None:
     def states() -> set[str]:
         return {p.state for p in procs.scan() if p.identity in (root, away)}
 
-    assert procs.freeze(Tree(root, MARK)) == {root, away}
+    assert proctree.freeze(Tree(root, MARK)) == {root, away}
     until(lambda: states() == {"T"})
-    assert procs.thaw(Tree(root, MARK)) == {root, away}
+    assert proctree.thaw(Tree(root, MARK)) == {root, away}
     until(lambda: "T" not in states())

@@ -13,7 +13,8 @@ from vigie import frames, outcome
 from vigie.agent.dispatch import Worker
 from vigie.agent.outcomes import WorkerEnd
 from vigie.agent.worker_link import WorkerLink
-from vigie.procs import Identity, Tree
+from vigie.procs import Identity
+from vigie.proctree import Tree
 
 if TYPE_CHECKING:
     from vigie.agent.main import Agent

@@ -6,9 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 
-from vigie import procs
+from vigie import proctree
 from vigie.ports import Clock
-from vigie.procs import Identity, Tree, TreeStop
+from vigie.procs import Identity
+from vigie.proctree import Tree, TreeStop
 
 __all__ = ["Trees"]
 
@@ -21,7 +22,7 @@ Key = tuple[int, int]
 
 
 class Trees:
-    """Drives :class:`vigie.procs.TreeStop` by the loop's clock.
+    """Drives :class:`vigie.proctree.TreeStop` by the loop's clock.
 
     Attributes
     ----------
@@ -87,8 +88,8 @@ class Trees:
 
     def freeze(self, root: Identity, marks: Collection[str]) -> None:
         """Stop every process of a tree by SIGSTOP."""
-        procs.freeze(Tree(root, marks))
+        proctree.freeze(Tree(root, marks))
 
     def thaw(self, root: Identity, marks: Collection[str]) -> None:
         """Let every process of a tree go on."""
-        procs.thaw(Tree(root, marks))
+        proctree.thaw(Tree(root, marks))

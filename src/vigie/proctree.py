@@ -1,0 +1,263 @@
+"""Trees of processes: what belongs to one attempt, and how all of it is signalled.
+
+A tree is:
+
+* descendants of its main process, and of every member that was seen before, so
+  that a child that forks twice to get away is still known;
+* whatever is in the main process's session;
+* whatever has ``VIGIE_ATTEMPT=<mark>`` in its environment.
+
+A process that carries the mark of *another* attempt belongs to that one, and so
+does everything below it. Nobody that started before the main process can be a
+member, which spares reading the environment of nearly everybody.
+
+A scan is no snapshot (procs.py), and nothing here trusts one empty scan: two in
+succession must agree.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Collection, Iterable
+
+from vigie import procs
+from vigie.procs import SECOND, Identity, Process
+
+__all__ = ["Status", "Tree", "TreeStop", "descendants", "freeze", "thaw", "tree"]
+
+#: How often a round of signals is repeated for those who forked meanwhile.
+_ROUNDS = 50
+
+
+def _children(processes: Iterable[Process]) -> dict[int, list[Process]]:
+    below: dict[int, list[Process]] = {}
+    for process in processes:
+        below.setdefault(process.ppid, []).append(process)
+    return below
+
+
+def descendants(pid: int) -> set[Identity]:
+    """Give every living process below ``pid``, itself excluded."""
+    below = _children(p for p in procs.scan() if not p.zombie)
+    found: set[Identity] = set()
+    todo = [pid]
+    while todo:
+        for child in below.get(todo.pop(), ()):
+            found.add(child.identity)
+            todo.append(child.pid)
+    return found
+
+
+def tree(
+    root: Identity,
+    mark: str | Collection[str],
+    sid: int | None = None,
+    known: Collection[Identity] = (),
+) -> set[Identity]:
+    """Give every living process of an attempt, by one scan.
+
+    Parameters
+    ----------
+    root:
+        The main process; it may have ended.
+    mark:
+        What ``VIGIE_ATTEMPT`` holds in members; several for a worker, whose
+        children may carry its own mark or that of the job that runs in it.
+    sid:
+        The session of the main process (its own number); None: do not look.
+    known:
+        Members seen by earlier scans: their descendants count although the
+        main process is gone.
+
+    The caller is never among them.
+
+    >>> me = os.getpid()
+    >>> tree(Identity(me, procs.start_ticks(me)), "0.0")
+    set()
+    """
+    marks = frozenset((mark,)) if isinstance(mark, str) else frozenset(mark)
+    living = [p for p in procs.scan() if p.start_ticks >= root.start_ticks and not p.zombie]
+    # While a member of a session lives, its number is not given again; a leader
+    # of that number that is not the main process says that the session is gone.
+    if any(p.pid == sid and p.identity != root for p in living if root.pid == sid):
+        sid = None
+    below = _children(living)
+    theirs = _foreign(living, below, root, marks)
+    todo = [p for p in living if p.identity == root or p.identity in known or p.sid == sid or p.mark in marks]
+    found: set[Identity] = set()
+    while todo:
+        process = todo.pop()
+        identity = process.identity
+        if identity in found or process.pid in theirs or process.pid == os.getpid():
+            continue
+        found.add(identity)
+        todo += below.get(process.pid, ())
+    return found
+
+
+def _foreign(living: list[Process], below: dict[int, list[Process]], root: Identity, marks: frozenset[str]) -> set[int]:
+    """Give the numbers of those with another attempt's mark, and of all unmarked ones below them."""
+    # A job may write anything in its variable; what is not of the form of a mark says nothing.
+    others = [p for p in living if p.mark not in marks and p.identity != root and (p.mark or "").count(".") == 2]
+    numbers: set[int] = set()
+    while others:
+        process = others.pop()
+        if process.pid not in numbers:
+            numbers.add(process.pid)
+            others += [p for p in below.get(process.pid, ()) if p.mark is None and p.identity != root]
+    return numbers
+
+
+class Tree:
+    """The processes of one attempt, remembered from scan to scan.
+
+    Parameters
+    ----------
+    root, mark, sid:
+        As for :func:`tree`; ``sid`` defaults to the main process's own number,
+        because the keeper gives each a session.
+    """
+
+    def __init__(self, root: Identity, mark: str | Collection[str], sid: int | None = None) -> None:
+        self.root = root
+        self.mark = mark
+        self.sid = root.pid if sid is None else sid
+        self.known: set[Identity] = {root}
+
+    def members(self) -> set[Identity]:
+        """Scan once and give who lives; they stay known."""
+        found = tree(self.root, self.mark, self.sid, self.known)
+        self.known = found | {self.root}
+        return found
+
+    def ordered(self, members: Iterable[Identity]) -> list[Identity]:
+        """Put the oldest first: a shell that sees its child end would start the next."""
+        return sorted(members, key=lambda i: (i != self.root, i.start_ticks, i.pid))
+
+    def signal(self, *numbers: int) -> set[Identity]:
+        """Send signals to everybody until two scans in succession find nobody new.
+
+        Gives those who were signalled.
+        """
+        reached: set[Identity] = set()
+        quiet = 0
+        for _ in range(_ROUNDS):
+            new = self.members() - reached
+            for identity in self.ordered(new):
+                for number in numbers:
+                    procs.send_signal(identity, number)
+            reached |= new
+            quiet = 0 if new else quiet + 1
+            if quiet == 2:
+                break
+        return reached
+
+
+def freeze(members: Tree) -> set[Identity]:
+    """Suspend a tree (SIGSTOP); gives who was suspended."""
+    return members.signal(signal.SIGSTOP)
+
+
+def thaw(members: Tree) -> set[Identity]:
+    """Let a suspended tree go on (SIGCONT); gives who was reached."""
+    return members.signal(signal.SIGCONT)
+
+
+class Status:
+    """How far a :class:`TreeStop` is.
+
+    Attributes
+    ----------
+    done:
+        Nobody is left, or nothing more can be done.
+    left:
+        Numbers of the processes that live still, in order.
+    next_at:
+        When to call ``step`` again, in µs of the same clock.
+    killing:
+        The grace is over.
+    """
+
+    __slots__ = ("done", "killing", "left", "next_at")
+
+    def __init__(self, done: bool, left: list[int], next_at: int, killing: bool) -> None:
+        self.done = done
+        self.left = left
+        self.next_at = next_at
+        self.killing = killing
+
+    def __repr__(self) -> str:
+        return f"Status(done={self.done}, left={self.left}, killing={self.killing})"
+
+
+class TreeStop:
+    """Ends a tree in steps: SIGTERM, a grace, SIGKILL until nobody is found twice.
+
+    Nothing in here sleeps; whoever drives it calls :meth:`step` at the time that
+    the last answer named, or earlier when a member is known to have ended.
+
+    Parameters
+    ----------
+    members:
+        The tree.
+    grace:
+        µs between SIGTERM and SIGKILL; 0 kills at once.
+    patience:
+        µs after the first SIGKILL until those who still live are given up and
+        named: they sleep in the kernel or belong to somebody else.
+
+    A stopped process sees no SIGTERM, so each is continued too. Processes born
+    after the first step get no SIGTERM: a handler may be cleaning up by them.
+
+    >>> import subprocess, time
+    >>> child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    >>> stop = TreeStop(Tree(Identity(child.pid, procs.start_ticks(child.pid)), "9.1"), grace=5_000_000)
+    >>> while not (status := stop.step(time.monotonic_ns() // 1000)).done:
+    ...     time.sleep(0.01)
+    >>> status.left, child.wait()
+    ([], -15)
+    """
+
+    def __init__(self, members: Tree, grace: int, patience: int = 5 * SECOND) -> None:
+        self.members = members
+        self._grace = grace
+        self._patience = patience
+        self._kill_at: int | None = None
+        self._pause = 5_000
+
+    def kill_now(self) -> None:
+        """End the grace: the next step kills."""
+        self._grace = 0
+        if self._kill_at is not None:
+            self._kill_at = 0
+
+    def step(self, now: int) -> Status:
+        """Do what is due.
+
+        Parameters
+        ----------
+        now:
+            The monotonic clock in µs.
+        """
+        if self._kill_at is None:
+            self._kill_at = now + self._grace
+            if self._grace > 0:
+                self.members.signal(signal.SIGTERM, signal.SIGCONT)
+        elif self._kill_at == 0:
+            self._kill_at = now
+        killing = now >= self._kill_at
+        living = self._living(killing)
+        if not living:
+            living = self._living(killing)
+        done = not living or now >= self._kill_at + self._patience
+        self._pause = min(self._pause * 2, 100_000)
+        next_at = now + self._pause if killing else min(now + self._pause, max(self._kill_at, now + 1))
+        return Status(done, sorted(identity.pid for identity in living), next_at, killing)
+
+    def _living(self, killing: bool) -> set[Identity]:
+        living = self.members.members()
+        if killing:
+            for identity in self.members.ordered(living):
+                procs.send_signal(identity, signal.SIGKILL)
+        return living
