@@ -405,7 +405,10 @@ class Disk:
         source, path = self._paths(call)
         if call.result != 0 or not self.ours(path):
             return None
-        if source in self.now:
+        if source not in self.now:  # a directory: what is in it goes along
+            for below in [name for name in self.now if name.startswith(source + "/")]:
+                self.now[path + below[len(source) :]] = self.now.pop(below)
+        else:
             self.now[path] = self.now[source] if call.name.startswith("link") else self.now.pop(source)
         self._note("link" if call.name.startswith("link") else "move", path, source)
         return path
@@ -431,6 +434,9 @@ class Disk:
                 tree.pop(name.path, None)
         elif name.kind == "make":
             tree[name.path] = name.file
+        elif name.kind == "move" and name.file is None:
+            for below in [path for path in tree if f"{path}/".startswith(name.source + "/")]:
+                tree[name.path + below[len(name.source) :]] = tree.pop(below)
         else:
             tree[name.path] = name.file
             if name.kind == "move" and tree.get(name.source) is name.file:

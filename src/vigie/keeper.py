@@ -121,7 +121,8 @@ class Keeper:
             ignored = signal.getsignal(number) == signal.SIG_IGN
             if number not in (signal.SIGPIPE, signal.SIGXFSZ) and ignored:
                 signal.signal(number, lambda *_: None)
-        for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        # SIGIO: somebody opened a file of which we hold a lease for an instant (keeper_blank).
+        for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGIO):
             signal.signal(number, self._on_signal)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -14,6 +14,7 @@ import resource
 import stat
 import subprocess
 
+from vigie.keeper_blank import reuse
 from vigie.procs import MARK
 
 TYPE_CHECKING = False
@@ -96,7 +97,7 @@ def spawn(request: dict[str, Any], limit: FileLimit) -> subprocess.Popen[bytes]:
     Parameters
     ----------
     request:
-        The header: ``mark argv cwd env umask stdin out err dir``; its strings
+        The header: ``mark argv cwd env umask stdin out err dir blank``; its strings
         are UTF-8 with surrogateescape, whatever the locale.
     limit:
         The keeper's own, lowered while the child is made.
@@ -176,6 +177,8 @@ def _check_directory(cwd: bytes) -> None:
 def _open_streams(request: dict[str, Any], fds: list[int]) -> tuple[int, int, int]:
     """Open 0, 1 and 2; every descriptor opened is in ``fds``."""
     stdin, out, err = (_bytes(request[key]) if request.get(key) else None for key in ("stdin", "out", "err"))
+    if request.get("blank"):
+        reuse(_bytes(request["blank"]), _bytes(request["dir"]))
     if request.get("dir"):
         _make_directory(_bytes(request["dir"]))
     first = _open("stdin", stdin or b"/dev/null", os.O_RDONLY, fds)
@@ -187,7 +190,10 @@ def _open_streams(request: dict[str, Any], fds: list[int]) -> tuple[int, int, in
 
 def _make_directory(path: bytes) -> None:
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        try:
+            os.mkdir(path, 0o700)  # as a rule, the one above it is there
+        except (FileExistsError, FileNotFoundError):
+            os.makedirs(path, mode=0o700, exist_ok=True)
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", None) or errno.EINVAL
         why = getattr(error, "strerror", None) or error

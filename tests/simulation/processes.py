@@ -77,6 +77,9 @@ class _Sampler:
     def begin(self, job: int, attempt: int, most: int) -> None:
         self._outputs[job] = attempt
 
+    def spawn(self, job: int, attempt: int, most: int, *, new: bool) -> None:
+        self.begin(job, attempt, most)
+
     def end(self, job: int) -> None:
         attempt = self._outputs.pop(job, None)
         if attempt is not None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import apsw
 
 from vigie import crash
+from vigie.agent.blanks import Blanks
 from vigie.config import Home
 from vigie.ports import Clock
 
@@ -53,15 +54,21 @@ class Sampler:
         self.loop = loop
         self.db = _open(home.samples)
         self._outputs: dict[int, _Output] = {}
-        #: Jobs whose directories are empty now.
-        self._silent: set[int] = set()
+        self.blanks = Blanks(home, loop)
         self._rows: list[tuple[int, int, int, int, int]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._commit: asyncio.TimerHandle | None = None
 
+    def spawn(self, job: int, attempt: int, most: int, *, new: bool) -> str | None:
+        """Watch the output of an attempt that goes to the keeper now.
+
+        If its job is ``new``, and has no files, give a directory that it may have.
+        """
+        self.begin(job, attempt, most)
+        return self.blanks.take() if new else None
+
     def begin(self, job: int, attempt: int, most: int) -> None:
-        """Watch the output of an attempt that goes to the keeper now."""
-        self._silent.discard(job)  # its directory is about to be used again
+        """Watch the output of an attempt that runs."""
         file = self.home.job_file
         paths = (file(job, "out", attempt), file(job, "err", attempt))
         self._outputs[job] = _Output(job, attempt, paths, most, next_at=self.loop.time() + FASTEST)
@@ -76,20 +83,15 @@ class Sampler:
         if all(output.lengths):
             # Whoever waits for the end reads the two streams in their order.
             self.flush()
+        if output.attempt == 1 and not any(output.lengths) and self.blanks.leave(job):
+            return
         for path, length in zip(output.paths, output.lengths, strict=True):
             if not length:
-                _remove_empty(path)
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
         if not any(output.lengths):
-            # Behind what is said to the keeper in this round: on some disks it takes a quarter of a millisecond.
-            if not self._silent:
-                self.loop.call_soon(self._clear)
-            self._silent.add(job)
-
-    def _clear(self) -> None:
-        """Remove the directories of jobs that said nothing, unless something else is in them."""
-        while self._silent:
-            with contextlib.suppress(OSError):
-                os.rmdir(self.home.job_dir(self._silent.pop()))
+            with contextlib.suppress(OSError):  # unless something else is in it
+                os.rmdir(self.home.job_dir(job))
 
     def _arm(self) -> None:
         if self._timer is None and self._outputs:
@@ -148,7 +150,7 @@ class Sampler:
 
     def close(self) -> None:
         """Write what is left and close."""
-        self._clear()
+        self.blanks.clear()
         self.flush()
         self.db.close()
 
@@ -205,14 +207,6 @@ def _length(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return 0
-
-
-def _remove_empty(path: str) -> None:
-    try:
-        if os.stat(path).st_size == 0:
-            os.unlink(path)
-    except OSError:
-        return
 
 
 def _punch(path: str, start: int, end: int) -> bool:

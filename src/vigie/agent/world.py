@@ -73,8 +73,8 @@ class World:
         self.on_over: Callable[[Sequence[Good]], None] = lambda ends: None
         #: Called with (worker, jobs) once jobs went out, to start their clocks.
         self.on_sent: Callable[[Sequence[tuple[int, int, int]]], None] = lambda jobs: None
-        #: Called with (job, attempt) when a command went to the keeper.
-        self.on_spawn: Callable[[int, int, int], None] = lambda job, attempt, most: None
+        #: Called with (job, attempt, most bytes) when a command goes to the keeper: a directory that it may have.
+        self.on_spawn: Callable[..., str | None] = lambda job, attempt, most, new: None
         #: Called with a mark and what the keeper would say of it when we could not even ask the keeper.
         self.on_failed: Callable[[str, dict[str, Any]], None] = lambda mark, said: None
 
@@ -93,7 +93,7 @@ class World:
             self.on_failed(mark, _failure("stdin", error))
             return
         file = self.home.job_file
-        self.on_spawn(job, attempt, most)
+        blank = self.on_spawn(job, attempt, most, new=attempt == 1 and given is None)
         self.keeper.send(
             {
                 "op": "spawn",
@@ -104,6 +104,7 @@ class World:
                 "umask": umask,
                 "stdin": given,
                 "dir": self.home.job_dir(job),
+                **({"blank": blank} if blank else {}),
                 "out": file(job, "out", attempt),
                 "err": file(job, "err", attempt),
             }
