@@ -17,6 +17,7 @@ import pytest
 from vigie import lifecycle as lc
 from vigie.errors import StoreError
 from vigie.model import TASK_DEFAULTS
+from vigie.store.copies import backup
 from vigie.store.rows import join_items, split_items
 from vigie.store.sqlite import Stale, Store
 
@@ -70,12 +71,18 @@ def test_it_is_durable_by_its_settings(store: Store) -> None:
     assert store.db.pragma("trusted_schema") == 0
 
 
-def test_ids_are_never_reused(store: Store) -> None:
-    first = add(store)
+@pytest.mark.parametrize("gone", [[3], [1, 2, 3], [3, 2, 1], [2, 3], [3, 2]], ids=str)
+def test_ids_are_never_reused(store: Store, gone: list[int]) -> None:
+    assert [add(store) for _ in range(3)] == [1, 2, 3]
+    for job in gone:
+        store.begin()
+        store.run("remove_job", (job,))
+        store.commit()
+    assert add(store) == 4
     store.begin()
-    store.run("remove_job", (first,))
+    store.run("remove_job", (4,))
     store.commit()
-    assert add(store) == first + 1
+    assert add(store) == 5
 
 
 def test_contexts_and_tasks_are_stored_once(store: Store) -> None:
@@ -295,7 +302,7 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
 def test_a_backup_is_a_whole_store_of_its_own(store: Store, tmp_path: Path) -> None:
     job = add(store)
     copy = str(tmp_path / "copy.db")
-    assert store.backup(copy) == os.stat(copy).st_size
+    assert backup(store.db, copy) == os.stat(copy).st_size
     assert not os.path.exists(copy + ".part")
     second = Store(copy)
     assert second.job(job) is not None

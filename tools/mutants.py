@@ -55,13 +55,13 @@ MUTANTS = (
         "early-answer",
         "nobody hears of what is not on disk",
         "src/vigie/agent/writer.py",
-        "            self.dispatch.run()\n            core.store.commit()\n",
-        "            self.dispatch.run()\n"
-        "            for item, value, refused in answers:\n"
-        "                if item.answer is not None:\n"
-        "                    self._carry_out(item.answer, (value, refused))\n"
-        "            answers = []\n"
-        "            core.store.commit()\n",
+        "        self.dispatch.run()\n        store.commit()\n",
+        "        self.dispatch.run()\n"
+        "        for item, value, refused in answers:\n"
+        "            if item.answer is not None:\n"
+        "                self._carry_out(item.answer, (value, refused))\n"
+        "        answers = []\n"
+        "        store.commit()\n",
         ("tests/test_survival.py", "tests/test_torture.py", "tests/test_faults.py"),
     ),
     Mutant(

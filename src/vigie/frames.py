@@ -32,9 +32,12 @@ PROTOCOL = 1
 MAX_HEADER = 256 << 20
 MAX_BODY = 4 << 30
 
+_parse = json.JSONDecoder().raw_decode
+
 _PREFIX = struct.Struct(">II")
 _CRC = struct.Struct(">I")
-_dumps = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+#: JSON in as few bytes as it takes.
+dumps = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class FrameError(ValueError):
@@ -50,7 +53,7 @@ def encode(header: dict[str, Any], blobs: Sequence[bytes] = ()) -> bytes:
     """
     if blobs:
         header = {**header, "blobs": [len(blob) for blob in blobs]}
-    return assemble(_dumps(header).encode(), blobs)
+    return assemble(dumps(header).encode(), blobs)
 
 
 def assemble(text: bytes, blobs: Iterable[bytes] = ()) -> bytes:
@@ -70,7 +73,7 @@ class Decoder:
         """Bytes received that are no whole frame yet."""
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> list[Frame]:
+    def feed(self, data: bytes | memoryview) -> list[Frame]:
         """Take bytes and give the list of ``(header, blobs)`` that are now whole."""
         buffer = self._buffer
         buffer += data
@@ -93,7 +96,10 @@ class Decoder:
 
 def _split(text: bytes, body: bytes) -> Frame:
     try:
-        header = json.loads(text)
+        whole = text.decode()
+        header, end = _parse(whole)
+        if end != len(whole):
+            raise ValueError("something follows it")
     except ValueError as error:
         raise FrameError("header is not JSON: %s" % error) from None
     if not isinstance(header, dict):

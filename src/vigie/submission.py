@@ -79,6 +79,26 @@ class Options:
             if key.startswith("_") or not hasattr(type(self), key):
                 raise UsageError(f"there is no option {key}", "see: vigie start -h")
             setattr(self, key, value)
+        self._fields: tuple[dict[str, Any], dict[str, Any]] | None = None
+
+    def fields(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Give the fields of task and job that they make; nobody may change them.
+
+        Raises
+        ------
+        UsageError
+            When one makes no sense.
+        """
+        if not self.given:
+            return _NO_FIELDS
+        if self._fields is None or not self.given.isdisjoint(_MOMENTS):
+            self._fields = _task_fields(self), _job_fields(self)
+        return self._fields
+
+
+#: What options give when there are none, and those that mean another instant each time.
+_NO_FIELDS: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+_MOMENTS = frozenset({"at", "delay"})
 
 
 class Submission:
@@ -101,8 +121,9 @@ class Submission:
         context: dict[str, Any] | None = None,
     ) -> None:
         self.python: str | None = task.pop("python", None)
-        self.task = {**task, **_task_fields(options)}
-        self.job = _job_fields(options)
+        of_task, of_job = options.fields()
+        self.task = {**task, **of_task} if of_task else task
+        self.job = dict(of_job)
         self.context = self._context(options, cwd, path) if context is None else context
         self.blobs = list(blobs)
         self.count = count
@@ -423,8 +444,6 @@ def _task_fields(options: Options) -> dict[str, Any]:
 
 
 def _job_fields(options: Options) -> dict[str, Any]:
-    if not options.given:
-        return {}
     fields: dict[str, Any] = {
         "name": None if options.name is None else check_name(options.name),
         "tags": list(dict.fromkeys(_word(tag, "--tag") for tag in options.tags)),

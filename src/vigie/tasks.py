@@ -19,6 +19,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+#: Options that name jobs.
+_WAITED = frozenset({"after", "after_any"})
 #: Options that make a function's surroundings others than its caller's.
 _AROUND = frozenset({"cwd", "env", "env_file", "env_none", "python"})
 #: Calls whose arguments travel, and may be stored, as one.
@@ -34,6 +36,8 @@ class Task(Generic[P, R]):
     def __init__(self, function: Callable[P, R], options: dict[str, Any]) -> None:
         self.__vigie_function__ = function
         self._options = options
+        #: The same as they are submitted; what a job waits for is looked up each time.
+        self._given = Options(**options) if _WAITED.isdisjoint(options) else None
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -53,7 +57,6 @@ class Task(Generic[P, R]):
 
         The options are those of :func:`start` for commands.
         """
-        Options(**options)
         return Task(self.__vigie_function__, {**self._options, **options})
 
     def start(self, *args: P.args, **kwargs: P.kwargs) -> Job:
@@ -69,11 +72,12 @@ class Task(Generic[P, R]):
         AgentUnreachable
             When the agent cannot be reached or started.
         """
-        return _start_function(self.__vigie_function__, [(args, kwargs)], self._options)[0]
+        return _start_function(self.__vigie_function__, [(args, kwargs)], self._given or self._options)[0]
 
     def start_many(self, calls: Iterable[Sequence[Any]]) -> list[Job]:
         """Start it once for each tuple of arguments, in one commit."""
-        return _start_function(self.__vigie_function__, [(tuple(args), {}) for args in calls], self._options)
+        given = self._given or self._options
+        return _start_function(self.__vigie_function__, [(tuple(args), {}) for args in calls], given)
 
 
 @overload
@@ -170,12 +174,12 @@ def _options(given: dict[str, Any]) -> Options:
 
 
 def _start_function(
-    function: Any, calls: list[tuple[tuple[Any, ...], dict[str, Any]]], given: dict[str, Any]
+    function: Any, calls: list[tuple[tuple[Any, ...], dict[str, Any]]], given: dict[str, Any] | Options
 ) -> list[Job]:
     if not calls:
         return []
     here = session()
-    options = _options(given)
+    options = given if isinstance(given, Options) else _options(given)
     try:
         reference, code, label = payload.dump_function(function, here.key)
         blobs, fields = _arguments(here, calls)

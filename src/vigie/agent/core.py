@@ -136,8 +136,8 @@ class Core:
         """Write what many jobs went through together, a line for each run of ids without a gap."""
         instant = self.clock.wall() if at is None else at
         by = (before, after, who.uid, who.pid, who.program, who.terminal, detail)
-        runs = ((instant, verb, first, last if last > first else None, *by) for first, last in spans(jobs))
-        self.store.run_many("event_of_many", runs)
+        for first, last in spans(jobs):
+            self.store.run("event_of_many", (instant, verb, first, last if last > first else None, *by))
 
     # --- one step of a life ---------------------------------------------------
 

@@ -12,7 +12,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from vigie import __version__, crash, frames
@@ -38,7 +38,7 @@ def plain_environment() -> dict[str, str]:
     return {key: os.environ[key] for key in OURS if key in os.environ}
 
 
-class KeeperLink(asyncio.Protocol):
+class KeeperLink(asyncio.BufferedProtocol):
     """One connection after the other to the keeper of a home.
 
     Parameters
@@ -61,8 +61,10 @@ class KeeperLink(asyncio.Protocol):
         self.child: subprocess.Popen[bytes] | None = None
         self._transport: asyncio.Transport | None = None
         self._decoder = frames.Decoder()
+        self._arrived = bytearray(1 << 16)
         self._closing = False
         self._gathered: list[bytes] | None = None
+        self._talk = 0
         self._met = -BRIEF
         self._task: asyncio.Task[None] | None = None
 
@@ -114,7 +116,15 @@ class KeeperLink(asyncio.Protocol):
         self._write({"vigie": frames.PROTOCOL, "role": "agent", "version": __version__, "pid": os.getpid()})
         crash.point("agent-after-keeper-hello")
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Say where to put what has arrived."""
+        return self._arrived
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what has arrived."""
+        self.data_received(memoryview(self._arrived)[:nbytes])
+
+    def data_received(self, data: bytes | memoryview) -> None:
         """Pass every message on."""
         for header, _ in self._decoder.feed(data):
             if header.get("role") == "keeper":
@@ -148,17 +158,18 @@ class KeeperLink(asyncio.Protocol):
         elif self._transport is not None:
             self._gathered.append(frames.encode(header))
 
-    @contextlib.contextmanager
-    def gathering(self) -> Iterator[None]:
-        """Send what is said in this block at its end, at once: each write wakes the keeper up."""
-        talk = self.talks
+    def gathering(self) -> KeeperLink:
+        """Give the block at whose end what was said in it is sent, at once: each write wakes the keeper up."""
+        return self
+
+    def __enter__(self) -> None:
+        self._talk = self.talks
         self._gathered = []
-        try:
-            yield
-        finally:
-            said, self._gathered = self._gathered, None
-            if said and self._transport is not None and talk == self.talks:
-                self._transport.write(b"".join(said))
+
+    def __exit__(self, *raised: object) -> None:
+        said, self._gathered = self._gathered, None
+        if said and self._transport is not None and self._talk == self.talks:
+            self._transport.write(b"".join(said))
 
     @property
     def connected(self) -> bool:

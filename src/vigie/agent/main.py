@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import os
 import resource
@@ -108,7 +109,7 @@ class Agent:
         world.core, world.keeper, world.trees = core, self.keeper, self.trees
         world.on_released, world.on_finished = self._attempt_over, self._job_ended
         world.on_over, world.on_sent = self._over, self._sent
-        world.on_spawn = self.sampler.begin
+        world.on_spawn = self.sampler.spawn
         world.spare, world.recall = self.staff.spare, self.staff.recall
         world.on_deleted = self.sampler.forget
         world.on_failed = lambda mark, said: self._keeper_said({"op": "failed", "mark": mark, **said})
@@ -286,7 +287,8 @@ class Agent:
     def _command_said(self, job: int, attempt: int, op: str, said: dict[str, Any]) -> None:
         outcomes, post = self.outcomes, self.writer.post
         if op == "started":
-            post(outcomes.started, job, attempt, said)
+            # A short command has ended by then, which shares the commit; the keeper remembers both.
+            self.writer.post_late(outcomes.started, job, attempt, said)
         elif op == "ended":
             self.trees.nudge((job, attempt))
             post(outcomes.ended, job, attempt, said)
@@ -458,6 +460,13 @@ def _anew(home: Home, agent: Agent) -> None:
     os.execv(sys.executable, sys.orig_argv)
 
 
+def _spare_the_collector() -> None:
+    """Have it look for cycles seldom, and never among what has been there since the start."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
 def main(home: Home) -> int:
     """Be the agent of a home whose lock this process holds; give the exit code."""
     logging.basicConfig(
@@ -478,6 +487,7 @@ def main(home: Home) -> int:
         examine(home)
         unseal(home.db)
         agent = Agent(home, loop)
+        _spare_the_collector()
         loop.run_until_complete(agent.run())
         if agent.unsafe is not None:
             _anew(home, agent)

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from vigie import __version__, crash, frames
 from vigie.agent.core import Who
+from vigie.agent.writer import Repeated
 from vigie.errors import UsageError, VigieError
+from vigie.lifecycle import Refusal
 
 if TYPE_CHECKING:
     from vigie.agent.main import Agent
@@ -49,7 +51,11 @@ def peer_uid(sock: socket.socket) -> tuple[int | None, int | None]:
 _BROKEN = (frames.FrameError, LookupError, TypeError, ValueError)
 
 
-class Peer(asyncio.Protocol):
+#: Where bytes arrive, for all peers: whoever is given some takes them out at once.
+_ARRIVED = bytearray(1 << 16)
+
+
+class Peer(asyncio.BufferedProtocol):
     """One connection, of a client or of a worker."""
 
     def __init__(self, agent: Agent) -> None:
@@ -86,7 +92,15 @@ class Peer(asyncio.Protocol):
         if self.worker is not None:
             self.agent.staff.detached(self.worker, self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Say where to put what has arrived."""
+        return _ARRIVED
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what has arrived."""
+        self.data_received(memoryview(_ARRIVED)[:nbytes])
+
+    def data_received(self, data: bytes | memoryview) -> None:
         """Take each whole frame."""
         try:
             for header, blobs in self._decoder.feed(data):
@@ -175,38 +189,45 @@ class Peer(asyncio.Protocol):
         self, op: str, work: Callable[..., Any], header: dict[str, Any], blobs: list[bytes], answer: _Answer
     ) -> None:
         rid = bytes.fromhex(header["rid"]) if header.get("rid") else None
-        store, clock = self.agent.store, self.agent.clock
-        who = self.who
 
-        def once() -> Any:
-            if rid is not None:
-                before = store.one("remembered", (rid,))
-                if before is not None:
-                    return json.loads(before[0])
-            value = work(header, blobs, who)
-            if rid is not None:
-                store.run("remember", (rid, clock.wall(), json.dumps(value)))
-            return value
+        def done(text: str, error: VigieError | None) -> None:
+            # How a submit stands, a program asks when it wants to know, and most do not.
+            finish = None if op == "submit" and not header.get("tell") else _AFTER.get(op)
+            if error is not None:
+                answer(None, error)
+            elif finish is None:
+                answer.text(text)
+            else:
+                try:
+                    finish(self, header, json.loads(text), answer)
+                except Exception as trouble:
+                    log.exception("an answer failed inside the agent")
+                    answer(None, VigieError(f"it is done, and the agent cannot tell more: {trouble}"))
 
-        def done(value: Any, error: VigieError | None) -> None:
-            finish = _AFTER.get(op)
-            if error is not None or finish is None:
-                answer(value, error)
-                return
-            try:
-                finish(self, header, value, answer)
-            except Exception as trouble:
-                log.exception("an answer failed inside the agent")
-                answer(None, VigieError(f"it is done, and the agent cannot tell more: {trouble}"))
+        rows = int(header.get("count", 1))
+        self.agent.writer.post(self._once, rid, work, header, blobs, answer=done, rows=rows)
 
-        self.agent.writer.post(once, answer=done, rows=int(header.get("count", 1)))
+    def _once(self, rid: bytes | None, work: Callable[..., Any], header: dict[str, Any], blobs: list[bytes]) -> str:
+        """Do what was asked and give the answer as JSON; if it was done before, the answer of that time.
+
+        Whether it was is seen when the answer is kept: repeats are rare.
+        """
+        store = self.agent.store
+        try:
+            text = frames.dumps(work(header, blobs, self.who))
+        except (VigieError, Refusal):
+            # Perhaps it was done before, and cannot be done twice.
+            before = None if rid is None else store.remembered(rid)
+            if before is None:
+                raise
+            raise Repeated(before) from None
+        if rid is not None and not store.remember(rid, self.agent.clock.wall(), text):
+            raise Repeated(store.remembered(rid))
+        return text
 
     # --- answers that need a look, or time ------------------------------------
 
     def _submitted(self, header: dict[str, Any], value: dict[str, Any], answer: _Answer) -> None:
-        if not header.get("tell"):
-            answer(value, None)  # a program asks when it wants to know, and most do not
-            return
         ids = value["ids"]
         states = [self.agent.state_of(ids[0])]
         waits = self.agent.why_waits(ids[0]) if states == ["queued"] else None
@@ -243,11 +264,20 @@ class _Answer:
         self.number = number
 
     def __call__(self, value: Any, error: VigieError | None, blobs: list[bytes] | None = None) -> None:
-        crash.point("agent-before-answer")
         if error is not None:
-            self.peer.write(frames.encode({"re": self.number, "error": error.to_wire()}))
+            self._write(frames.encode({"re": self.number, "error": error.to_wire()}))
         else:
-            self.peer.write(frames.encode({"re": self.number, **(value or {})}, blobs or ()))
+            self._write(frames.encode({"re": self.number, **(value or {})}, blobs or ()))
+
+    def text(self, value: str) -> None:
+        """Answer with an object that is JSON already."""
+        number = self.number if type(self.number) is int else frames.dumps(self.number)
+        text = f'{{"re":{number}}}' if value == "{}" else f'{{"re":{number},{value[1:]}'
+        self._write(frames.assemble(text.encode()))
+
+    def _write(self, frame: bytes) -> None:
+        crash.point("agent-before-answer")
+        self.peer.write(frame)
         crash.point("agent-after-answer")
 
 

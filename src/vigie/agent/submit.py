@@ -149,8 +149,9 @@ def _needs(core: Core, options: dict[str, Any], deps: dict[str, Any], count: int
         for path, job in pairs:
             paths.setdefault(int(job), []).append(path)
         own[int(index)] = {**shared, **{job: ("result", json.dumps(places)) for job, places in paths.items()}}
-    newest = core.store.last_id()
-    for job in {job for needs in own for job in needs}:
+    needed = {job for needs in own for job in needs}
+    newest = core.store.last_id() if needed else 0
+    for job in needed:
         core.store.unfold(job)
         if core.store.state_of(job) is None:
             what = "was removed" if 0 < job <= newest else "does not exist"
@@ -192,15 +193,13 @@ class _Jobs:
         """Insert jobs that wait for nothing but a time or a slot, with ids from ``first`` on."""
         state, blocked_by, _ = self._begin_state({})
         head, tail = self._head, self._tail()
-        self.core.store.run_many(
-            "insert_job_given_id",
-            (
-                (job, *head, args, encoding, state, blocked_by, *tail)
-                for job, (args, encoding) in enumerate(given, first)
-            ),
-        )
-        if state == "queued" and len(given) == 1:
-            self._keep(first, *given[0])
+        rows = [(job, *head, *own, state, blocked_by, *tail) for job, own in enumerate(given, first)]
+        if len(rows) == 1:
+            self.core.store.run("insert_job_given_id", rows[0])
+            if state == "queued":
+                self._keep(first, *given[0])
+        else:
+            self.core.store.run_many("insert_job_given_id", rows)
         self._note(first, len(given), state, blocked_by)
 
     def _keep(self, job: int, args: bytes | None, encoding: str | None) -> None:

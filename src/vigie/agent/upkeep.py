@@ -21,6 +21,7 @@ from vigie.agent.core import Who
 from vigie.agent.writer import sync_failed
 from vigie.config import sync_directory
 from vigie.errors import StoreError
+from vigie.store.copies import backup
 
 if TYPE_CHECKING:
     from vigie.agent.main import Agent
@@ -207,7 +208,7 @@ class Upkeep:
         home = self.agent.home
         target = path or os.path.join(home.backups, time.strftime("daily-%Y%m%d-%H%M%S.db"))
         try:
-            size = self.agent.store.backup(os.path.abspath(target))
+            size = backup(self.agent.store.db, os.path.abspath(target))
             sync_directory(os.path.dirname(os.path.abspath(target)))
         except Exception as error:
             raise StoreError(f"no backup in {target}: {error}", "give a path on a disk with room") from None

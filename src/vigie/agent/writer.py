@@ -2,10 +2,13 @@
 
 Requests and reports are posted as functions. At the end of the loop's round,
 when every socket that had something to say was read, the writer opens one
-transaction, runs them in order, each in a savepoint of its own, lets the
-dispatcher hand out what became possible, commits, and only then carries out the
-effects and answers. Idle, a single request is committed at once; what
-arrives while a commit waits for the disk is the next round.
+transaction, runs them in order, lets the dispatcher hand out what became possible,
+commits, and only then carries out the effects and answers. Idle, a single request is
+committed at once; what arrives while a commit waits for the disk is the next round.
+
+What is refused has written nothing, as a rule. If it has, the round is taken back and
+run once more, each request in a savepoint of its own, so that the others of the round
+stand: savepoints copy each page that is written, and hardly any round needs them.
 
 The commit runs in the loop's own thread (docs/decisions/001): no state is
 shared between threads, and nothing could be decided during a commit anyway.
@@ -29,16 +32,30 @@ from vigie.errors import StoreError, VigieError
 from vigie.lifecycle import Refusal
 from vigie.store.trouble import explain
 
-__all__ = ["Writer", "sync_failed"]
+__all__ = ["Repeated", "Writer", "sync_failed"]
 
 log = logging.getLogger("vigie.agent")
 
 #: Rows of requests in one commit; a request is never split.
 MOST_ROWS = 1_000
+#: Seconds that a report may wait for company for which nobody waits.
+LATE = 0.005
 #: Seconds before reports that could not be written are tried again.
 AGAIN = 1.0
 
 Answer = Callable[[Any, VigieError | None], None]
+
+
+class Repeated(Exception):
+    """A request was carried out before: what it did now is undone, and ``answer`` is that of the first time."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class _Undo(Exception):
+    """A part of the round has to be undone, and has no savepoint."""
 
 
 @dataclass(slots=True)
@@ -66,6 +83,8 @@ class Writer:
         self.loop = loop
         self._items: deque[_Item] = deque()
         self._scheduled = False
+        self._again = False
+        self._late: asyncio.TimerHandle | None = None
         self.commits = 0
         self.closed = False
         self.broken: str | None = None
@@ -84,6 +103,20 @@ class Writer:
         """
         self._items.append(_Item(work, args, answer, rows))
         self.wake()
+
+    def post_late(self, work: Callable[..., Any], *args: Any) -> None:
+        """Have it run in the next transaction, and have one in a moment if nothing else asks for one.
+
+        For what nobody waits for, and what may be followed at once by something that counts.
+        """
+        self._items.append(_Item(work, args, None, 1))
+        if not self._scheduled and self._late is None:
+            self._late = self.loop.call_later(LATE, self._come_late)
+
+    def _come_late(self) -> None:
+        self._late = None
+        if self._items:
+            self.wake()
 
     def first(self, work: Callable[..., Any], *args: Any) -> None:
         """Have ``work(*args)`` run before all that was posted."""
@@ -105,17 +138,23 @@ class Writer:
         """Run one transaction with what has been posted."""
         if self.closed:
             return
+        if len(self._items) > 1 and not self._again:
+            self._again = True
+            self.loop.call_soon(self.flush)
+            return
+        self._again = False
         self._scheduled = False
         self.look()
         batch = self._take()
         core = self.core
-        answers: list[tuple[_Item, Any, VigieError | None]] = []
         try:
-            core.store.begin()
-            for item in batch:
-                answers.append((item, *self._run(item)))
-            self.dispatch.run()
-            core.store.commit()
+            try:
+                answers = self._transact(batch, apart=False)
+            except _Undo:
+                core.store.rollback()
+                core.reload()
+                self.dispatch.rebuild()
+                answers = self._transact(batch, apart=True)
         except Exception as error:
             if not isinstance(error, apsw.Error | OSError):
                 log.exception("a transaction failed inside the agent")
@@ -137,6 +176,15 @@ class Writer:
         if self._items:
             self.wake()
 
+    def _transact(self, batch: list[_Item], *, apart: bool) -> list[tuple[_Item, Any, VigieError | None]]:
+        """Run and commit a round; ``apart`` gives each request a savepoint. Give what to answer."""
+        store = self.core.store
+        store.begin()
+        answers = [(item, *self._run(item, apart=apart)) for item in batch]
+        self.dispatch.run()
+        store.commit()
+        return answers
+
     def _carry_out(self, what: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Do one thing that follows a commit; should it fail, the others are done all the same."""
         try:
@@ -153,37 +201,45 @@ class Writer:
             batch.append(item)
         return batch
 
-    def _run(self, item: _Item) -> tuple[Any, VigieError | None]:
-        core = self.core
-        noted = len(core.effects)
-        core.store.savepoint()
+    def _run(self, item: _Item, *, apart: bool) -> tuple[Any, VigieError | None]:
+        store = self.core.store
+        noted, written = len(self.core.effects), store.written()
+        if apart:
+            store.savepoint()
         try:
             value = item.work(*item.args)
         except apsw.Error:
             raise
         except (VigieError, Refusal) as error:
-            core.store.undo()
-            del core.effects[noted:]
+            if apart or store.written() != written:
+                self._undo(noted, apart)
+            del self.core.effects[noted:]
             return None, error if isinstance(error, VigieError) else VigieError(str(error))
+        except Repeated as repeated:
+            self._undo(noted, apart)
+            return repeated.answer, None
         except OSError as error:
+            self._undo(noted, apart)
             log.error("a file could not be written: %s", error)
-            self._undo(noted)
             if item.answer is None:
                 # The others of the batch must not wait for what this one lacks.
                 self.loop.call_later(AGAIN, self._put_back, item)
             return None, self._not_accepted(error)
         except Exception as error:
+            self._undo(noted, apart)
             log.exception("a request failed inside the agent")
-            self._undo(noted)
             return None, VigieError(
                 f"the agent could not do that: {type(error).__name__}: {error}",
                 f"this is a fault of Vigie; {log.name} wrote more to agent.log",
             )
-        core.store.release()
+        if apart:
+            store.release()
         return value, None
 
-    def _undo(self, noted: int) -> None:
+    def _undo(self, noted: int, apart: bool) -> None:
         """Undo one request on disk, and learn again what it may have changed in memory."""
+        if not apart:
+            raise _Undo
         self.core.store.undo()
         del self.core.effects[noted:]
         self.core.learn()

@@ -195,8 +195,6 @@ class Packs:
         name, task, context, queue, priority, created = common
         self._run("add", (first, last, name, task, context, queue, priority, created))
         self._run("add_args", (first, together))
-        self._run("begin_ids")
-        self._run("take_ids", (last,))
         known[first] = Pack(first, last, first, name, task, context, queue, priority, created)
         self._firsts.append(first)
         return count

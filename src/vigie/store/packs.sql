@@ -25,15 +25,6 @@ VALUES (?1, ?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8);
 -- Its arguments, apart from what is written often.
 INSERT INTO pack_args (pack, args) VALUES (?, ?);
 
--- name: begin_ids
--- The ids of a pack are taken, in a store that has given none yet …
-INSERT INTO sqlite_sequence (name, seq) SELECT 'jobs', 0 WHERE NOT EXISTS (
-    SELECT 1 FROM sqlite_sequence WHERE name = 'jobs');
-
--- name: take_ids
--- … and in any.
-UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'jobs';
-
 -- name: args
 -- The arguments of each job of a pack.
 SELECT CAST(value AS BLOB) FROM pack_args, json_each(pack_args.args) WHERE pack = ? ORDER BY key;

@@ -53,7 +53,8 @@ SELECT CAST(value AS BLOB) FROM json_each(?) ORDER BY key;
 
 -- name: last_id
 -- The highest id ever given.
-SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'jobs'), 0);
+SELECT max(coalesce((SELECT max(id) FROM jobs), 0), coalesce((SELECT last FROM packs ORDER BY first DESC LIMIT 1), 0),
+    coalesce((SELECT value FROM meta WHERE key = 'last_id'), 0));
 
 -- name: job
 -- A job for a step of its life; what its task says comes from the cache of tasks.
@@ -196,7 +197,8 @@ SELECT a.job, a.n, a.state, o.boot, a.worker, a.seq, a.pid, a.start_ticks, a.sta
     a.suspended, a.frozen_mono, j.queue, j.state, j.ending, j.now, j.task, t.timeout, t.max_output, t.kind, t.grace
 FROM jobs j INDEXED BY jobs_open CROSS JOIN attempts a ON a.job = j.id AND a.n = j.attempt
 JOIN owners o ON o.id = a.owner JOIN tasks t ON t.id = j.task
-WHERE j.finished IS NULL AND j.state IN ('assigned', 'running', 'suspended') AND a.state IN ('assigned', 'running')
+WHERE j.finished IS NULL AND j.state <> 'queued' AND j.state IN ('assigned', 'running', 'suspended')
+    AND a.state IN ('assigned', 'running')
 ORDER BY a.worker, a.seq, a.job;
 
 -- name: attempt
@@ -296,8 +298,8 @@ SELECT min(due) FROM jobs WHERE state = 'blocked' AND blocked_by = 'time';
 
 -- name: open_inputs
 -- Names under tmp/ that open jobs were submitted with.
-SELECT stdin FROM jobs WHERE finished IS NULL AND stdin IS NOT NULL
-    AND state IN ('queued', 'blocked', 'assigned', 'running', 'suspended');
+SELECT stdin FROM jobs WHERE finished IS NULL AND state <> 'queued' AND stdin IS NOT NULL
+UNION ALL SELECT stdin FROM jobs WHERE state = 'queued' AND stdin IS NOT NULL;
 
 -- name: mark_relative
 -- Their instant is a delay from now on (first id, last id).
@@ -305,7 +307,7 @@ UPDATE jobs SET relative = 1 WHERE id BETWEEN ? AND ?;
 
 -- name: shift_delays
 -- The wall clock was set by so much: delays, and the back-off of retries, keep their length.
-UPDATE jobs SET due = due + ? WHERE finished IS NULL AND state = 'blocked' AND due IS NOT NULL
+UPDATE jobs SET due = due + ? WHERE finished IS NULL AND state <> 'queued' AND state = 'blocked' AND due IS NOT NULL
     AND (relative = 1 OR attempt > 0);
 
 -- name: add_key
@@ -328,7 +330,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: remember
 -- The answer to a request, for a repeat after a broken connection.
-INSERT INTO requests (rid, at, answer) VALUES (?, ?, ?);
+INSERT INTO requests (rid, at, answer) VALUES (?, ?, ?) ON CONFLICT (rid) DO NOTHING;
 
 -- name: remembered
 -- The answer given before.
@@ -414,11 +416,12 @@ DELETE FROM tasks WHERE id NOT IN (SELECT task FROM jobs) AND id NOT IN (SELECT 
 
 -- name: busy
 -- Which open jobs take the slots of a queue (for people).
-SELECT id FROM jobs WHERE finished IS NULL AND state IN ('running', 'suspended') AND queue = ? ORDER BY id LIMIT 20;
+SELECT id FROM jobs WHERE finished IS NULL AND state <> 'queued' AND state IN ('running', 'suspended') AND queue = ? ORDER BY id LIMIT 20;
 
 -- name: counts
 -- How many jobs are open, by state.
-SELECT state, count(*) FROM jobs WHERE finished IS NULL GROUP BY state;
+SELECT state, count(*) FROM jobs WHERE finished IS NULL AND state <> 'queued' GROUP BY state
+UNION ALL SELECT state, count(*) FROM jobs WHERE state = 'queued' GROUP BY state;
 
 -- name: meta
 -- One setting of the store.

@@ -38,7 +38,13 @@ WHERE hung.tag = :tag AND hung.job < :before AND {filter} ORDER BY hung.job DESC
 -- name: ids_open
 -- The same for one state that has not ended, along jobs_open.
 SELECT id, finished FROM jobs INDEXED BY jobs_open
-WHERE finished IS NULL AND jobs.state = :state AND id < :before AND {filter} ORDER BY id DESC LIMIT :limit;
+WHERE finished IS NULL AND jobs.state <> 'queued' AND jobs.state = :state AND id < :before AND {filter}
+ORDER BY id DESC LIMIT :limit;
+
+-- name: ids_queued
+-- The same for those that wait for a slot, along jobs_ready.
+SELECT id, finished FROM jobs INDEXED BY jobs_ready
+WHERE jobs.state = 'queued' AND id < :before AND {filter} ORDER BY id DESC LIMIT :limit;
 
 -- name: ids_bad
 -- Failed and lost ones, those that ended last first, along jobs_bad.
@@ -106,7 +112,8 @@ FROM job_keys AS k WHERE k.job = :job ORDER BY k.key;
 
 -- name: counts
 -- How many jobs have not ended, by state.
-SELECT state, count(*) AS n FROM jobs WHERE finished IS NULL GROUP BY state;
+SELECT state, count(*) AS n FROM jobs WHERE finished IS NULL AND state <> 'queued' GROUP BY state
+UNION ALL SELECT state, count(*) AS n FROM jobs WHERE state = 'queued' GROUP BY state;
 
 -- name: bad_since
 -- How many failed or were lost since an instant.
@@ -124,7 +131,7 @@ SELECT queue, count(*) AS n FROM jobs WHERE state = 'queued' GROUP BY queue;
 -- Who has a slot, or passed the slots.
 SELECT j.queue, j.id, j.state, j.now, a.worker FROM jobs AS j INDEXED BY jobs_open
 LEFT JOIN attempts AS a ON a.job = j.id AND a.n = j.attempt
-WHERE j.finished IS NULL AND j.state IN ('running', 'suspended', 'assigned') ORDER BY j.id;
+WHERE j.finished IS NULL AND j.state <> 'queued' AND j.state IN ('running', 'suspended', 'assigned') ORDER BY j.id;
 
 -- name: ahead
 -- How many of its queue come before a queued job.

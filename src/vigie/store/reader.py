@@ -151,8 +151,12 @@ class Reader:
             found = self._filtered("ids_tagged", {**bind, "tag": chosen.tags[0]})
         elif chosen.exact_name is not None:
             found = self._filtered("ids_named", {**bind, "exact": chosen.exact_name})
-        elif states and states <= set(_OPEN):
-            pages = [self._filtered("ids_open", {**bind, "state": state}) for state in states]
+        elif states and states <= set(_OPEN) and not ("queued" in states and after):
+            # The first page of those that are queued sorts them all; the next ones walk on through the table.
+            pages = [
+                self._filtered("ids_queued" if state == "queued" else "ids_open", {**bind, "state": state})
+                for state in states
+            ]
             found = [row for page in pages for row in page]
         elif states and states <= {"failed", "lost"}:
             return self._filtered("ids_bad", {**bind, "ended": after["finished"] if after else _LAST})

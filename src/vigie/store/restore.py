@@ -16,11 +16,15 @@ import apsw
 
 from vigie import crash
 from vigie.errors import StoreError, UsageError
+from vigie.store import sql
+from vigie.store.copies import copy_into, sync
 from vigie.store.readonly import SCHEMA
 
 __all__ = ["check", "restore"]
 
 _COUNTED = ("jobs", "workers")
+_LAST_ID = """INSERT INTO meta (key, value) VALUES ('last_id', ?)
+ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)"""
 
 
 def check(source: str) -> dict[str, Any]:
@@ -94,12 +98,12 @@ def restore(source: str, db: str, jobs: str, *, note: dict[str, Any] | None = No
     except BaseException:
         _remove(temporary)
         raise
-    _sync(temporary)
+    sync(temporary)
     crash.point("restore-after-commit")
     kept = _set_aside(db)
     crash.point("restore-before-rename")
     os.replace(temporary, db)
-    _sync(os.path.dirname(db))
+    sync(os.path.dirname(db))
     crash.point("restore-after-rename")
     return kept
 
@@ -107,16 +111,7 @@ def restore(source: str, db: str, jobs: str, *, note: dict[str, Any] | None = No
 def _copy(source: str, target: str) -> None:
     old = apsw.Connection(source, flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        new = apsw.Connection(target)
-        try:
-            os.chmod(target, 0o600)
-            with new.backup("main", old, "main") as copy:
-                while not copy.done:
-                    copy.step(2000)
-            # One file, with nothing beside it, until the agent opens it.
-            new.execute("PRAGMA journal_mode=DELETE")
-        finally:
-            new.close()
+        copy_into(old, target)
     finally:
         old.close()
 
@@ -126,6 +121,7 @@ def _finish(path: str, given: dict[str, int], event: dict[str, Any]) -> None:
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         with connection:
+            connection.execute(_LAST_ID, (given.pop("jobs"),))
             for table, highest in given.items():
                 row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
                 if row is None and highest:
@@ -148,6 +144,7 @@ def _highest(db: str, jobs: str) -> dict[str, int]:
             connection = apsw.Connection(db, flags=apsw.SQLITE_OPEN_READWRITE)
             try:
                 given |= {n: s for n, s in connection.execute("SELECT name, seq FROM sqlite_sequence") if n in given}
+                ((given["jobs"],),) = connection.execute(sql.load("queries")["last_id"])
                 # What its log holds belongs into the file that is kept.
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             finally:
@@ -194,11 +191,3 @@ def _remove(path: str) -> None:
             os.unlink(path + suffix)
         except FileNotFoundError:
             continue
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -47,7 +47,7 @@ CREATE TABLE queues (
 ) WITHOUT ROWID;
 
 CREATE TABLE jobs (
-    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    id         INTEGER PRIMARY KEY,    -- never reused: see jobs_removed
     name       TEXT,
     task       INTEGER NOT NULL REFERENCES tasks,
     context    INTEGER NOT NULL REFERENCES contexts,
@@ -91,10 +91,17 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_ready ON jobs (queue, priority DESC, id) WHERE state = 'queued';
 CREATE INDEX jobs_now ON jobs (queue) WHERE state = 'queued' AND now = 1;
 CREATE INDEX jobs_due ON jobs (due) WHERE state = 'blocked' AND blocked_by = 'time';
-CREATE INDEX jobs_open ON jobs (state, id) WHERE finished IS NULL;
+CREATE INDEX jobs_open ON jobs (state, id) WHERE finished IS NULL AND state <> 'queued';  -- those are in jobs_ready
 CREATE INDEX jobs_bad ON jobs (finished) WHERE state IN ('failed', 'lost');
 CREATE INDEX jobs_named ON jobs (name, id) WHERE name IS NOT NULL;
 CREATE UNIQUE INDEX jobs_key ON jobs (key) WHERE key IS NOT NULL;
+
+-- The highest id ever given is remembered when its job goes: to do so with each job costs a page a commit.
+CREATE TRIGGER jobs_removed AFTER DELETE ON jobs WHEN OLD.id > coalesce((SELECT max(id) FROM jobs), 0)
+BEGIN
+    INSERT INTO meta (key, value) VALUES ('last_id', OLD.id)
+    ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value);
+END;
 
 -- Jobs of one request that have no row in "jobs" yet: tiny functions that differ in nothing but
 -- their arguments. The row of each is written when it has ended; should anything else become of

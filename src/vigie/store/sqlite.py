@@ -199,6 +199,10 @@ class Store:
         self._says.clear()
         self._owners.clear()
 
+    def written(self) -> int:
+        """Give a number that grows with each row that is written."""
+        return self.db.total_changes()
+
     def savepoint(self) -> None:
         """Begin one request's part of the transaction."""
         self.db.execute("SAVEPOINT request")
@@ -241,6 +245,18 @@ class Store:
     def meta(self, key: str) -> str | None:
         """Give one setting of the store."""
         row = self.one("meta", (key,))
+        return None if row is None else str(row[0])
+
+    # --- answers --------------------------------------------------------------
+
+    def remember(self, rid: bytes, at: int, answer: str) -> bool:
+        """Keep the answer to a request for a repeat of it; False, and nothing is kept, if this is one."""
+        self.run("remember", (rid, at, answer))
+        return self.db.changes() == 1
+
+    def remembered(self, rid: bytes) -> str | None:
+        """Give the answer that was kept, None if there is none."""
+        row = self.one("remembered", (rid,))
         return None if row is None else str(row[0])
 
     # --- what jobs share ------------------------------------------------------
@@ -562,24 +578,3 @@ class Store:
     def last_id(self) -> int:
         """Give the highest job id ever given."""
         return int(self.run("last_id").fetchone()[0])
-
-    # --- copies ---------------------------------------------------------------
-
-    def backup(self, path: str) -> int:
-        """Copy the store to a new file by SQLite's own backup; give its size in bytes."""
-        temporary = path + ".part"
-        target = apsw.Connection(temporary)
-        try:
-            with target.backup("main", self.db, "main") as copy:
-                while not copy.done:
-                    copy.step(2000)
-            target.execute("PRAGMA journal_mode=DELETE")
-        finally:
-            target.close()
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.rename(temporary, path)
-        return os.stat(path).st_size
