@@ -17,7 +17,7 @@ from vigie import lifecycle as lc
 from vigie.agent.marks import Marks
 from vigie.model import public_state
 from vigie.ports import Clock, Hands
-from vigie.store.rows import JobRow
+from vigie.store.rows import JobRow, ReadyRow
 from vigie.store.sqlite import Store
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Who:
 
 
 NOBODY = Who()
+#: How many that wait are kept in memory from their submit until they are handed out.
+FEW = 7
 
 
 def spans(ids: Iterable[int]) -> list[tuple[int, int]]:
@@ -68,6 +70,10 @@ class Core:
         Queues in which something may be handed out now.
     needed:
         Jobs that somebody depends on (a superset: asking once too often is harmless).
+    drained:
+        Queues in which nothing waits, as far as that is known: only who puts something in can change it.
+    arrived:
+        All that waits in a queue that was drained before this transaction, while that is little.
     keyed:
         Queues in which a job with concurrency keys waits, or did since we looked.
     effects:
@@ -81,6 +87,8 @@ class Core:
     marks: Marks
     chance: Callable[[], float] = random.random
     dirty: set[str] = field(default_factory=set)
+    drained: set[str] = field(default_factory=set)
+    arrived: dict[str, list[ReadyRow]] = field(default_factory=dict)
     needed: set[int] = field(default_factory=set)
     keyed: set[str] = field(default_factory=set)
     effects: list[tuple[Callable[..., Any], tuple[Any, ...]]] = field(default_factory=list)
@@ -108,6 +116,8 @@ class Core:
         """Learn again who is needed and where something waits; effects noted by others stay."""
         self.needed = {row[0] for row in self.store.run("needed")}
         self.dirty = self.store.queues_ready()
+        self.drained.clear()
+        self.arrived.clear()
         self.keyed = {row[0] for row in self.store.run("keyed_queues")}
 
     def log(
@@ -139,6 +149,16 @@ class Core:
         for first, last in spans(jobs):
             self.store.run("event_of_many", (instant, verb, first, last if last > first else None, *by))
 
+    def arrive(self, queue: str, rows: Sequence[ReadyRow] | None = None) -> None:
+        """Say that something waits in a queue now; ``rows`` are all of it that came, where that is easy to tell."""
+        self.dirty.add(queue)
+        known = [] if queue in self.drained else self.arrived.get(queue)
+        self.drained.discard(queue)
+        if known is None or rows is None or len(known) + len(rows) > FEW:
+            self.arrived.pop(queue, None)
+        else:
+            self.arrived[queue] = [*known, *rows]
+
     # --- one step of a life ---------------------------------------------------
 
     def step(self, row: JobRow, event: lc.Event, *, who: Who = NOBODY, left: dict[str, Any] | None = None) -> lc.State:
@@ -155,6 +175,7 @@ class Core:
         new, effects = lc.step(state, event, row.policy())
         if new == state and not effects:
             return state
+        self.arrived.clear()  # it may be one of them
         self.store.unfold(row.id)
         if isinstance(event, lc.RetryAsked):
             (records,) = self.store.one("records", (row.id,)) or (None,)
@@ -202,7 +223,7 @@ class Core:
         self.log(_VERBS[type(event)], row.id, who=who, before=before, after=after, detail=detail)
 
     def _ready(self, row: JobRow, new: lc.State) -> None:
-        self.dirty.add(row.queue)
+        self.arrive(row.queue)
         if row.keyed:
             self.keyed.add(row.queue)
 

@@ -203,16 +203,15 @@ class Dispatch:
 
     def run(self) -> None:
         """Hand out whatever may go, in the open transaction."""
-        if not self.open:
-            return
         dirty = self.core.dirty
-        while dirty:
-            queue = dirty.pop()
-            self._queue(queue)
+        while dirty and self.open:
+            self._queue(dirty.pop())
+        # Whatever still waits may change before the next transaction.
+        self.core.arrived.clear()
 
     def _queue(self, queue: str) -> None:
         settings = self.settings(queue)
-        if settings.paused:
+        if settings.paused or queue in self.core.drained:
             return
         page, only_now = FIRST_PAGE, False
         while True:
@@ -225,6 +224,8 @@ class Dispatch:
                     return
                 only_now = True  # those that pass the slots may stand behind
             elif len(rows) < page:
+                if not (only_now or queue in self.core.keyed):
+                    self.core.drained.add(queue)
                 return
             page = PAGE
 
@@ -243,6 +244,9 @@ class Dispatch:
     def _ready(self, queue: str, only_now: bool, page: int) -> list[ReadyRow]:
         if only_now and not self.core.store.row("now_waiting", (queue,))[0]:
             return []
+        few = self.core.arrived.pop(queue, None)
+        if few is not None and not only_now:
+            return sorted(few, key=lambda row: (-row.priority, row.id))
         return self.core.store.ready(queue, page, only_now=only_now, keyed=queue in self.core.keyed)
 
     def _claim_rows(self, queue: str, settings: _Settings, rows: list[ReadyRow]) -> int:
@@ -318,7 +322,8 @@ class Dispatch:
             worker=worker, seq=seq, keyed=bool(row.keyed),
         )  # fmt: skip
         if taken:
-            core.log("claimed", row.id, before="queued", after="running", detail={"attempt": attempt}, at=now)
+            detail = f'{{"attempt": {attempt}}}'
+            core.log("claimed", row.id, before="queued", after="running", detail=detail, at=now)
         return taken
 
     def _claim_functions(

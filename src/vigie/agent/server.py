@@ -214,7 +214,7 @@ class Peer(asyncio.BufferedProtocol):
         """
         store = self.agent.store
         try:
-            text = frames.dumps(work(header, blobs, self.who))
+            text: str = frames.dumps(work(header, blobs, self.who))
         except (VigieError, Refusal):
             # Perhaps it was done before, and cannot be done twice.
             before = None if rid is None else store.remembered(rid)

@@ -10,6 +10,7 @@ from vigie import lifecycle as lc
 from vigie.agent.core import Core, Who
 from vigie.errors import NotFound, UsageError
 from vigie.model import DEFAULT_QUEUE, TASK_DEFAULTS
+from vigie.store.rows import ReadyRow
 from vigie.store.sqlite import SHORT
 
 __all__ = ["submit"]
@@ -51,7 +52,7 @@ def submit(core: Core, request: dict[str, Any], blobs: Sequence[bytes], who: Who
     jobs = _Jobs(core, options, queue, who)
     jobs.task, jobs.label = task, label
     jobs.context = context
-    first = core.store.last_id() + 1
+    first = core.store.take_ids(count)
     alone = any(needs) or jobs.keys or jobs.tags
     if request.get("together") and not alone:
         jobs.insert_together(first, count, blobs)
@@ -64,7 +65,7 @@ def submit(core: Core, request: dict[str, Any], blobs: Sequence[bytes], who: Who
             jobs.insert_many(first, given)
     if jobs.due is not None and options.get("delay") is not None:
         core.store.run("mark_relative", (first, first + count - 1))
-    core.dirty.add(queue)
+    core.arrive(queue, jobs.ready)
     if jobs.keys:
         core.keyed.add(queue)
     answer = {"ids": list(range(first, first + count)), "existing": False}
@@ -169,6 +170,8 @@ class _Jobs:
         self.who = who
         self.task = self.context = 0
         self.label = ""
+        #: All of them as the dispatcher will see them, if they are few and plain.
+        self.ready: list[ReadyRow] | None = None
         self.created = core.clock.wall()
         delay = options.get("delay")
         self.due = core.ahead(options.get("due") if delay is None else self.created + int(delay))
@@ -198,9 +201,15 @@ class _Jobs:
             self.core.store.run("insert_job_given_id", rows[0])
             if state == "queued":
                 self._keep(first, *given[0])
+                self.ready = [self._as_ready(first)]
         else:
             self.core.store.run_many("insert_job_given_id", rows)
         self._note(first, len(given), state, blocked_by)
+
+    def _as_ready(self, job: int) -> ReadyRow:
+        says = self.core.store.task_says(self.task)
+        priority, now, keyed = self._tail()[1:4]
+        return ReadyRow(job, 0, 0, priority, self.context, keyed, now, self.task, says[0], says[-1], 0)
 
     def _keep(self, job: int, args: bytes | None, encoding: str | None) -> None:
         """Keep what a worker needs of a lone job."""

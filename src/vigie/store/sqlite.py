@@ -93,6 +93,7 @@ class Store:
         except apsw.Error as error:
             raise explain(path, error, f"cannot open the store {path}") from None
         self.packs = Packs(self.db)
+        self._last: int | None = None
         self._recent: dict[Any, int] = {}
         self._named: dict[str, int] = {}
         self._named_tasks: dict[str, tuple[int, str]] = {}
@@ -191,6 +192,7 @@ class Store:
     def forget_cached(self) -> None:
         """Forget what a rollback may have undone."""
         self.packs.forget()
+        self._last = None
         self._recent.clear()
         self._named.clear()
         self._named_tasks.clear()
@@ -496,6 +498,12 @@ class Store:
         return folded, [end for end in ends if of(end[1]) is None] if folded else ends
 
     def _succeed_rows(self, ends: Sequence[Good]) -> bool:
+        if len(ends) == 1:
+            self.run("succeed_job", ends[0])
+            if self.db.changes() != 1:
+                return False
+            self.run("succeed_attempt", ends[0][:8])
+            return True
         self.db.execute("SAVEPOINT ends")
         before = self.db.total_changes()
         self.run_many("succeed_job", ends)
@@ -575,6 +583,13 @@ class Store:
         rows = [OpenAttempt._make(row) for row in self.run("open_attempts")]
         return rows + self.packs.open_attempts()
 
+    def take_ids(self, count: int) -> int:
+        """Give the first of so many ids that nobody else has, nor had; they follow one upon the other."""
+        if self._last is None:
+            self._last = self.last_id()
+        self._last += count
+        return self._last - count + 1
+
     def last_id(self) -> int:
-        """Give the highest job id ever given."""
+        """Give the highest job id ever stored."""
         return int(self.run("last_id").fetchone()[0])
