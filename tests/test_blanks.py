@@ -102,12 +102,12 @@ def test_what_was_written_meanwhile_is_not_given_away(place: tuple[Home, Blanks,
     assert list(numbers(home, 2)) == ["err"]
 
 
-def test_a_directory_with_other_files_stays(place: tuple[Home, Blanks, Loop]) -> None:
-    home, kept, _ = place
-    silent(home, 1)
-    Path(home.job_file(1, "in")).write_text("input")
-    assert not kept.leave(1)
-    assert list(numbers(home, 1)) == ["err", "in", "out"]
+@pytest.mark.slow
+def test_a_command_with_input_keeps_it(home: HomeUnderTest) -> None:
+    """Its directory holds more than two empty files."""
+    job = vigie.start(["/bin/true"], stdin=b"input").wait(30)
+    vigie.start(["/bin/true"]).wait(30)
+    assert os.listdir(home.job_dir(job.id)) == ["in"]
 
 
 def test_a_job_with_a_directory_keeps_it(place: tuple[Home, Blanks, Loop]) -> None:

@@ -138,7 +138,7 @@ class Home:
         >>> Home("/h").job_dir(1042)
         '/h/jobs/042/1042'
         """
-        return os.path.join(self.jobs, f"{job % 1000:03d}", str(job))
+        return f"{self.jobs}/{job % 1000:03d}/{job}"
 
     def job_file(self, job: int, stream: str, attempt: int = 1) -> str:
         """Give the path of a stream (``out err records in result``) of one attempt.
@@ -149,7 +149,7 @@ class Home:
         ('/h/jobs/007/7/out', '/h/jobs/007/7/out.2')
         """
         name = stream if attempt <= 1 else f"{stream}.{attempt}"
-        return os.path.join(self.job_dir(job), name)
+        return f"{self.job_dir(job)}/{name}"
 
     def worker_dir(self, worker: int) -> str:
         """Give the directory of a worker's page, journal and raw output."""

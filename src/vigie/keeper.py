@@ -253,6 +253,7 @@ class Keeper:
                 raise SpawnError("fork", error.errno or errno.EIO, why) from None
             point("keeper-after-begin")
             began = _now()  # what it needs to be spawned is part of its running time
+            earliest = procs.boot_ticks()
             popen = spawn(request, self.limit)
         except SpawnError as error:
             failure = {"errno": error.errno, "error": error.error, "message": str(error), "what": error.what}
@@ -263,7 +264,8 @@ class Keeper:
             point("keeper-after-failed-report")
             return
         point("keeper-after-spawn")
-        ticks = procs.start_ticks(popen.pid) or 0
+        # To read it while the child is in its exec takes as long as the whole fork; mostly it can be told without.
+        ticks = earliest if 0 < earliest == procs.boot_ticks() else procs.start_ticks(popen.pid) or 0
         self._write("started", mark=mark, pid=popen.pid, ticks=ticks, **began)
         point("keeper-after-started")
         fd = self.limit.lift(pidfd.open_pid(popen.pid))

@@ -72,17 +72,17 @@ class _Sampler:
 
     def __init__(self, home: Any, clock: Any, loop: Any) -> None:
         self.home = home
-        self._outputs: dict[int, int] = {}
+        self._outputs: set[tuple[int, int]] = set()
 
     def begin(self, job: int, attempt: int, most: int) -> None:
-        self._outputs[job] = attempt
+        self._outputs.add((job, attempt))
 
     def spawn(self, job: int, attempt: int, most: int, *, new: bool) -> None:
         self.begin(job, attempt, most)
 
-    def end(self, job: int) -> None:
-        attempt = self._outputs.pop(job, None)
-        if attempt is not None:
+    def end(self, job: int, attempt: int) -> None:
+        if (job, attempt) in self._outputs:
+            self._outputs.remove((job, attempt))
             for name in ("out", "err"):
                 path = self.home.job_file(job, name, attempt)
                 if os.path.exists(path):

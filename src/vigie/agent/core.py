@@ -36,6 +36,7 @@ class Who:
     terminal: str | None = None
 
 
+Effect = tuple[Callable[..., Any], tuple[Any, ...]]
 NOBODY = Who()
 #: How many that wait are kept in memory from their submit until they are handed out.
 FEW = 7
@@ -76,8 +77,8 @@ class Core:
         All that waits in a queue that was drained before this transaction, while that is little.
     keyed:
         Queues in which a job with concurrency keys waits, or did since we looked.
-    effects:
-        What to do after the commit, in order.
+    urgent, effects:
+        What to do after the commit, in order: first what others can begin with meanwhile, then the rest.
     """
 
     store: Store
@@ -91,7 +92,8 @@ class Core:
     arrived: dict[str, list[ReadyRow]] = field(default_factory=dict)
     needed: set[int] = field(default_factory=set)
     keyed: set[str] = field(default_factory=set)
-    effects: list[tuple[Callable[..., Any], tuple[Any, ...]]] = field(default_factory=list)
+    urgent: list[Effect] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
     #: Set by dispatch: gives the slot of an attempt back.
     release: Callable[[int, int], None] = lambda job, attempt: None
     #: Set by dispatch: the same for many.
@@ -107,8 +109,13 @@ class Core:
         """Note what to do when the transaction is on disk."""
         self.effects.append((effect, args))
 
+    def at_once(self, effect: Callable[..., Any], *args: Any) -> None:
+        """Note what to do first of all when the transaction is on disk."""
+        self.urgent.append((effect, args))
+
     def reload(self) -> None:
         """Learn again from the store what a rollback made uncertain."""
+        self.urgent.clear()
         self.effects.clear()
         self.learn()
 

@@ -312,7 +312,7 @@ class Dispatch:
             return
         self.running[job, attempt] = queue
         self.hold(queue, (job, attempt))
-        self.core.after(self.core.hands.spawn_command, job, attempt)
+        self.core.at_once(self.core.hands.spawn_command, job, attempt)
 
     def _claim(self, row: ReadyRow, attempt: int, worker: int | None, seq: int | None) -> bool:
         core = self.core

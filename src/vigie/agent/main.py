@@ -351,7 +351,7 @@ class Agent:
 
     def _attempt_over(self, job: int, attempt: int) -> None:
         self.timers.forget(job, attempt)
-        self.sampler.end(job)
+        self.sampler.end(job, attempt)
 
     def _over(self, ends: Sequence[Good]) -> None:
         # Of functions: they write nothing that is sampled.

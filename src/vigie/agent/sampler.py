@@ -39,6 +39,8 @@ class _Output:
     attempt: int
     paths: tuple[str, str]
     most: int
+    #: Nothing else is in its directory.
+    alone: bool = False
     lengths: tuple[int, int] = (0, 0)
     gaps: tuple[int, int] = (0, 0)
     pause: float = FASTEST
@@ -53,7 +55,7 @@ class Sampler:
         self.clock = clock
         self.loop = loop
         self.db = _open(home.samples)
-        self._outputs: dict[int, _Output] = {}
+        self._outputs: dict[tuple[int, int], _Output] = {}
         self.blanks = Blanks(home, loop)
         self._rows: list[tuple[int, int, int, int, int]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -65,25 +67,26 @@ class Sampler:
         If its job is ``new``, and has no files, give a directory that it may have.
         """
         self.begin(job, attempt, most)
+        self._outputs[job, attempt].alone = new
         return self.blanks.take() if new else None
 
     def begin(self, job: int, attempt: int, most: int) -> None:
         """Watch the output of an attempt that runs."""
         file = self.home.job_file
         paths = (file(job, "out", attempt), file(job, "err", attempt))
-        self._outputs[job] = _Output(job, attempt, paths, most, next_at=self.loop.time() + FASTEST)
+        self._outputs[job, attempt] = _Output(job, attempt, paths, most, next_at=self.loop.time() + FASTEST)
         self._arm()
 
-    def end(self, job: int) -> None:
+    def end(self, job: int, attempt: int) -> None:
         """Take the last sample of an attempt; empty files are not kept."""
-        output = self._outputs.pop(job, None)
+        output = self._outputs.pop((job, attempt), None)
         if output is None:
             return
         self._look(output)
         if all(output.lengths):
             # Whoever waits for the end reads the two streams in their order.
             self.flush()
-        if output.attempt == 1 and not any(output.lengths) and self.blanks.leave(job):
+        if output.alone and not any(output.lengths) and self.blanks.leave(job):
             return
         for path, length in zip(output.paths, output.lengths, strict=True):
             if not length:

@@ -90,10 +90,13 @@ class Upkeep:
         agent = self.agent
         commits = agent.writer.commits
         if commits == self._quiet_since and commits != self._given_back:
-            agent.store.shrink()
-            _trim()
+            self._give_back()
             self._given_back = commits
         self._quiet_since = commits
+
+    def _give_back(self) -> None:
+        self.agent.store.shrink()
+        _trim()
 
     def trim_log(self) -> None:
         """Copy what the agent before left in the log, if that is much; later the writer sees to it."""
@@ -212,6 +215,7 @@ class Upkeep:
             sync_directory(os.path.dirname(os.path.abspath(target)))
         except Exception as error:
             raise StoreError(f"no backup in {target}: {error}", "give a path on a disk with room") from None
+        self._give_back()  # of the pages of both
         if path is None:
             # Never the one just made, whatever the clock said when the others were.
             others = [name for name in self._daily() if name != os.path.basename(target)]

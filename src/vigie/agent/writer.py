@@ -84,6 +84,8 @@ class Writer:
         self._items: deque[_Item] = deque()
         self._scheduled = False
         self._again = False
+        #: How many wait for an answer.
+        self._asked = 0
         self._late: asyncio.TimerHandle | None = None
         self.commits = 0
         self.closed = False
@@ -102,6 +104,7 @@ class Writer:
         is a report of ours: it is kept and tried again until it is written.
         """
         self._items.append(_Item(work, args, answer, rows))
+        self._asked += answer is not None
         self.wake()
 
     def post_late(self, work: Callable[..., Any], *args: Any) -> None:
@@ -138,7 +141,8 @@ class Writer:
         """Run one transaction with what has been posted."""
         if self.closed:
             return
-        if len(self._items) > 1 and not self._again:
+        if self._asked > 1 and not self._again:
+            # Several clients are at work: one more look takes in who has asked since the last, and waits for nobody.
             self._again = True
             self.loop.call_soon(self.flush)
             return
@@ -164,10 +168,13 @@ class Writer:
         if self.broken is not None:
             log.warning("the store accepts writes again")
             self.broken = None
+        urgent, core.urgent = core.urgent, []
         effects, core.effects = core.effects, []
-        with self.gathering():
-            for effect, args in effects:
-                self._carry_out(effect, args)
+        for some in (urgent, effects):
+            if some:
+                with self.gathering():
+                    for effect, args in some:
+                        self._carry_out(effect, args)
         for item, value, refused in answers:
             if item.answer is not None:
                 self._carry_out(item.answer, (value, refused))
@@ -198,6 +205,7 @@ class Writer:
         while self._items and (not batch or rows + self._items[0].rows <= MOST_ROWS):
             item = self._items.popleft()
             rows += item.rows
+            self._asked -= item.answer is not None
             batch.append(item)
         return batch
 
