@@ -49,6 +49,23 @@ def test_an_environment_that_was_replaced_is_put_back(worker):
     assert "PATH" in worker.run("worker_jobs:surroundings").value()["env"]
 
 
+def test_a_job_that_changes_our_variables_changes_no_other(worker):
+    """Also in the environment of the C library, which children get."""
+
+    def tamper():
+        import os
+
+        os.environ["VIGIE_JOB"] = "9" * 200
+        os.environ.pop("VIGIE_ATTEMPT")
+
+    for _ in range(2):
+        worker.run(tamper)
+        for _ in range(2):
+            (seq,) = worker.give(worker.job("worker_jobs:surroundings"))
+            job = 100 + seq
+            assert worker.result(seq).value()["child"].endswith(f" {job} {job}.1\n")
+
+
 def test_sigterm_ignored_by_one_job_ends_the_next(start):
     import signal
 

@@ -48,6 +48,42 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+class _Variable:
+    """A variable of the process that is another for each job.
+
+    The C library's setenv() keeps every value that there ever was, in a tree. With
+    putenv() a buffer of ours becomes part of the environment, and what we write into
+    it later is what children get.
+    """
+
+    def __init__(self, name: bytes) -> None:
+        self._name = name
+        self._buffer: Any = None
+        self._putenv: Any = None
+        try:
+            import ctypes
+
+            self._buffer = ctypes.create_string_buffer(len(name) + 80)
+            self._putenv = ctypes.CDLL(None).putenv
+        except (ImportError, OSError, AttributeError):
+            pass  # then by setenv
+
+    def place(self, value: bytes) -> None:
+        """Make it part of the environment, in place of whatever has its name."""
+        if self._putenv is None:
+            os.putenv(self._name, value)
+        else:
+            self.set(value)
+            self._putenv(self._buffer)
+
+    def set(self, value: bytes) -> None:
+        """Give it another value."""
+        if self._putenv is None:
+            os.putenv(self._name, value)
+        else:
+            self._buffer.value = b"%b=%b" % (self._name, value)
+
+
 class Surroundings:
     """Sets the scene for each job and clears up behind it."""
 
@@ -65,6 +101,7 @@ class Surroundings:
         # The mapping inside os.environ compares in C; absent in no CPython so far.
         self._live: Any = getattr(os.environ, "_data", os.environb)
         self._current: Context | None = None
+        self._job, self._mark = _Variable(b"VIGIE_JOB"), _Variable(b"VIGIE_ATTEMPT")
         self._handlers = [_raw_signal.getsignal(n) for n in _USUAL]
         self._mask = _raw_signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._spare = [_keep(fd) for fd in (1, 2)] if raw else []
@@ -89,10 +126,10 @@ class Surroundings:
         os.umask(context.umask)
         number = b"%d" % job
         self._env[b"VIGIE_JOB"] = self._live[b"VIGIE_JOB"] = number
-        os.putenv(b"VIGIE_JOB", number)
+        self._job.set(number)
         mark = b"%b%b.%d" % (self._tag, number, attempt)
         self._env[b"VIGIE_ATTEMPT"] = self._live[b"VIGIE_ATTEMPT"] = mark
-        os.putenv(b"VIGIE_ATTEMPT", mark)
+        self._mark.set(mark)
         sys.argv = [""]
         try:
             os.chdir(context.cwd)
@@ -117,6 +154,9 @@ class Surroundings:
         for name, value in self._env.items():
             if live.get(name) != value:
                 live[name] = value
+        # Written above, or by the job, they are no longer ours.
+        self._job.place(self._env.get(b"VIGIE_JOB", b""))
+        self._mark.place(self._env.get(b"VIGIE_ATTEMPT", b""))
 
     def leave(self) -> None:
         """Put back whatever a job changed; signals first, since a handler of its could run now."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apsw
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from vigie.outcome import Good
 
 __all__ = ["Pack", "Packs"]
+
+#: Rows that are inserted by one statement.
+TOGETHER = 20
 
 
 class _Lot(NamedTuple):
@@ -83,6 +87,7 @@ class Packs:
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
         self._sql = sql.load("packs")
+        self._several = {name: sql.several(self._sql[name], TOGETHER) for name in ("end_job", "end_attempt")}
         self._known: dict[int, Pack] | None = None
         self._firsts: list[int] = []
 
@@ -235,8 +240,17 @@ class Packs:
             if not pack.left:
                 self._drop(pack)
                 pack = None
-        self._db.executemany(self._sql["end_job"], jobs)
-        self._db.executemany(self._sql["end_attempt"], attempts)
+        self._insert("end_job", jobs)
+        self._insert("end_attempt", attempts)
+
+    def _insert(self, name: str, rows: list[Row]) -> None:
+        """Insert rows, many with one statement: each that is run costs as much as a third of a row."""
+        whole = len(rows) // TOGETHER * TOGETHER
+        several = self._several[name]
+        for at in range(0, whole, TOGETHER):
+            self._db.execute(several, tuple(chain.from_iterable(rows[at : at + TOGETHER])))
+        if whole < len(rows):
+            self._db.executemany(self._sql[name], rows[whole:])
 
     def unfold(self, job: int) -> None:
         """Give every job of a job's pack its row, if it has none; also when the job itself has ended."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from functools import cache
 
-__all__ = ["load", "parse"]
+__all__ = ["load", "parse", "several"]
 
 _MARK = "-- name:"
 
@@ -53,3 +53,13 @@ def parse(text: str) -> dict[str, str]:
             raise ValueError(f"query {name} is there twice")
         queries[name] = query
     return queries
+
+
+def several(insert: str, rows: int) -> str:
+    """Give an ``INSERT … VALUES (…)`` that inserts so many rows at once.
+
+    >>> several("INSERT INTO t (a, b) VALUES (?, 1)", 2)
+    'INSERT INTO t (a, b) VALUES (?, 1), (?, 1)'
+    """
+    head, values, row = insert.rpartition("VALUES ")
+    return head + values + ", ".join([row] * rows)
