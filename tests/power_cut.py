@@ -60,7 +60,7 @@ def perform(strace: str, out: Path, argv: Sequence[str], home: Any, *, inject: s
     try:
         for line in live.stdout:
             said += line
-            if line == "done\n":
+            if line in ("done\n", "failed\n"):
                 break
         assert said.endswith("done\n"), f"the scene ended too soon:\n{said}"
     finally:

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
@@ -190,4 +191,10 @@ def saves(careful: bool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BaseException:
+        # Those that it started have its output too: nobody would see the end of it.
+        traceback.print_exc(file=sys.stdout)
+        print("failed", flush=True)
+        raise

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -19,11 +21,12 @@ sys.path.insert(0, os.path.dirname(__file__))
 
 import vigie
 import work
-from conftest import HomeUnderTest, Program, kill, until
+from conftest import HomeUnderTest, Program, kill, need, until
 from vigie.errors import StoreError
 from vigie.session import session
 from vigie.store.examine import examine
 from vigie.store.sqlite import Store
+from vigie.store.wal import began_anew
 
 pytestmark = pytest.mark.slow
 
@@ -290,3 +293,45 @@ def test_who_reads_a_damaged_store_is_told_so(home: HomeUnderTest, vigie: Progra
         assert "Traceback" not in said.stderr, what
         assert "bug" not in said.stderr, f"{what}: {said.stderr}"
         files.mend()
+
+
+_ONE_COMMIT = """
+import sys
+from vigie.store.sqlite import Store
+store = Store(sys.argv[1])
+store.begin()
+store.run("set_meta", ("more", 1))
+store.commit()
+"""
+_EXAMINED = """
+import sys
+from vigie.config import Home
+from vigie.store.examine import examine
+from vigie.store.wal import began_anew
+home = Home(sys.argv[1])
+print(began_anew(home.db))
+examine(home)
+"""
+
+
+def test_a_kill_where_the_log_begins_anew_is_no_damage(home: HomeUnderTest) -> None:
+    """The index has the salts of the next log, and the file is the old one, while somebody keeps the index alive."""
+    home.create()
+    store = Store(home.db)
+    for number in range(5):
+        store.begin()
+        store.run("set_meta", (f"number {number}", number))
+        store.commit()
+    store.checkpoint()
+    words = [need("strace"), "-qq", "-o", os.devnull, "-P", home.db + "-wal", "-e", "trace=pwrite64"]
+    words += ["-e", "inject=pwrite64:signal=SIGKILL:when=1", sys.executable, "-c", _ONE_COMMIT, home.db]
+    died = subprocess.run(words, check=False)
+    assert died.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    looked = subprocess.run([sys.executable, "-c", _EXAMINED, home.root], capture_output=True, text=True, check=False)
+    assert (looked.returncode, looked.stdout) == (0, "True\n"), looked.stderr
+    # Whoever comes next goes on with it.
+    subprocess.run([sys.executable, "-c", _ONE_COMMIT, home.db], check=True)
+    assert store.meta("more") == "1"
+    assert store.meta("number 4") == "4"
+    store.close()
+    assert not began_anew(home.db)

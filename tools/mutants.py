@@ -77,8 +77,8 @@ MUTANTS = (
         "each attempt of a batch is recorded before it starts",
         "src/vigie/store/sqlite.py",
         '        self.run_many(\n            "insert_attempt",',
-        '        next(iter, None) if True else self.run_many(\n            "insert_attempt",',
-        ("tests/test_store.py", "tests/test_survival.py"),
+        '        None if True else self.run_many(\n            "insert_attempt",',
+        ("tests/test_packs.py", "tests/test_survival.py"),
     ),
     Mutant(
         "no-lot",

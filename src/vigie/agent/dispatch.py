@@ -96,6 +96,8 @@ class Dispatch:
         self.assigned: dict[tuple[int, int], tuple[Worker, int]] = {}
         #: Kind of worker -> how many died in a row before they were ready.
         self.stillborn: dict[bytes, int] = {}
+        #: Something could not be claimed that seemed to wait.
+        self._missed = False
         self._settings: dict[str, _Settings] = {}
         self._durations: dict[int, deque[int]] = {}
         self._digests: dict[int, bytes] = {}
@@ -214,6 +216,7 @@ class Dispatch:
         if settings.paused or queue in self.core.drained:
             return
         page, only_now = FIRST_PAGE, False
+        self._missed = False
         while True:
             full = self.used(queue) >= settings.slots
             only_now = only_now or (full and not self._room(queue))
@@ -224,7 +227,7 @@ class Dispatch:
                     return
                 only_now = True  # those that pass the slots may stand behind
             elif len(rows) < page:
-                if not (only_now or queue in self.core.keyed):
+                if not (only_now or self._missed or queue in self.core.keyed):
                     self.core.drained.add(queue)
                 return
             page = PAGE
@@ -309,6 +312,7 @@ class Dispatch:
     def _claim_command(self, queue: str, row: ReadyRow) -> None:
         job, attempt = row.id, row.attempt + 1
         if not self._claim(row, attempt, None, None):
+            self._missed = True
             return
         self.running[job, attempt] = queue
         self.hold(queue, (job, attempt))
@@ -335,6 +339,7 @@ class Dispatch:
         else:
             taken = core.store.claim_many(rows, BATCHED, core.clock.wall(), core.owner, worker.id, first)
         if not taken:
+            self._missed = True
             return
         for seq, row in enumerate(rows, first):
             job, attempt = row.id, row.attempt + 1

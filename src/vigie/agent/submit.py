@@ -126,7 +126,7 @@ def _task(wanted: dict[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any
 
 
 def _queue(core: Core, name: str) -> str:
-    if name in _BUILT_IN_QUEUES or core.store.one("queue", (name,)) is not None:
+    if name in _BUILT_IN_QUEUES or core.store.has_queue(name):
         return name
     known = sorted({*_BUILT_IN_QUEUES, *(row[0] for row in core.store.run("queues"))})
     raise NotFound(
@@ -142,6 +142,8 @@ Needs = dict[int, tuple[str, str | None]]
 def _needs(core: Core, options: dict[str, Any], deps: dict[str, Any], count: int) -> list[Needs]:
     """Give for each job of the request what it needs."""
     shared: Needs = {}
+    if not (deps or options.get("after") or options.get("after_any")):
+        return [shared] * count
     for mode, field in (("any", "after_any"), ("completed", "after")):
         shared.update((int(job), (mode, None)) for job in options.get(field) or ())
     own = [shared] * count
@@ -150,9 +152,8 @@ def _needs(core: Core, options: dict[str, Any], deps: dict[str, Any], count: int
         for path, job in pairs:
             paths.setdefault(int(job), []).append(path)
         own[int(index)] = {**shared, **{job: ("result", json.dumps(places)) for job, places in paths.items()}}
-    needed = {job for needs in own for job in needs}
-    newest = core.store.last_id() if needed else 0
-    for job in needed:
+    newest = core.store.last_id()
+    for job in {job for needs in own for job in needs}:
         core.store.unfold(job)
         if core.store.state_of(job) is None:
             what = "was removed" if 0 < job <= newest else "does not exist"
@@ -201,15 +202,14 @@ class _Jobs:
             self.core.store.run("insert_job_given_id", rows[0])
             if state == "queued":
                 self._keep(first, *given[0])
-                self.ready = [self._as_ready(first)]
+                says = self.core.store.task_says(self.task)
+                _, priority, now, keyed, *_ = tail
+                self.ready = [
+                    ReadyRow(first, 0, 0, priority, self.context, keyed, now, self.task, says[0], says[-1], 0)
+                ]
         else:
             self.core.store.run_many("insert_job_given_id", rows)
         self._note(first, len(given), state, blocked_by)
-
-    def _as_ready(self, job: int) -> ReadyRow:
-        says = self.core.store.task_says(self.task)
-        priority, now, keyed = self._tail()[1:4]
-        return ReadyRow(job, 0, 0, priority, self.context, keyed, now, self.task, says[0], says[-1], 0)
 
     def _keep(self, job: int, args: bytes | None, encoding: str | None) -> None:
         """Keep what a worker needs of a lone job."""

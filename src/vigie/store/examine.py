@@ -22,7 +22,7 @@ from vigie.errors import StoreError, VigieError
 from vigie.store import restore
 from vigie.store.rows import digest
 from vigie.store.trouble import explain
-from vigie.store.wal import commits_from, promised
+from vigie.store.wal import began_anew, commits_from, promised
 
 __all__ = ["examine", "seal", "unseal"]
 
@@ -153,7 +153,7 @@ def unseal(path: str) -> None:
 def _read(path: str) -> bool:
     """Look as long as there is time; False if there is nothing in it."""
     _remember(path)
-    had = promised(path)
+    had, anew = promised(path), began_anew(path)
     db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         # Closing would copy the log into a file that may be damaged, and delete it.
@@ -164,7 +164,7 @@ def _read(path: str) -> bool:
         try:
             if not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
                 return False
-            _whole(db, path, had, end)
+            _whole(db, path, had, end, anew=anew)
         except apsw.InterruptError:
             pass  # no time for more
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, apsw.FormatError) as error:
@@ -198,7 +198,7 @@ def _remember(path: str) -> None:
         raise _Damaged(f"{verdict} (without {path}.damaged it is used as it is)")
 
 
-def _whole(db: apsw.Connection, path: str, had: int, end: float) -> None:
+def _whole(db: apsw.Connection, path: str, had: int, end: float, *, anew: bool) -> None:
     db.execute("PRAGMA trusted_schema=OFF; PRAGMA query_only=ON")
     _tables(db)
     if db.pragma("journal_mode") == "wal":
@@ -209,7 +209,7 @@ def _whole(db: apsw.Connection, path: str, had: int, end: float) -> None:
             with contextlib.suppress(OSError), open(path + ".damaged", "w", encoding="utf-8") as file:
                 json.dump({**_this_log(path), "verdict": verdict}, file)
             raise _Damaged(verdict)
-        behind = commits_from(path, max(0, taken))
+        behind = 0 if anew and taken <= 0 else commits_from(path, max(0, taken))
         if behind > 1:
             raise _Damaged(f"is damaged: {behind} commits in its log lie behind a broken one")
     for check in ("PRAGMA integrity_check(1)", "PRAGMA foreign_key_check"):

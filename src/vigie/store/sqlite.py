@@ -101,6 +101,7 @@ class Store:
         self._tasks: dict[Row, int] = {}
         self._says: dict[int, Row] = {}
         self._owners: dict[tuple[str, str, str], int] = {}
+        self._queues: set[str] = set()
 
     def _prepare(self) -> None:
         db = self.db
@@ -200,6 +201,7 @@ class Store:
         self._tasks.clear()
         self._says.clear()
         self._owners.clear()
+        self._queues.clear()
 
     def written(self) -> int:
         """Give a number that grows with each row that is written."""
@@ -410,6 +412,12 @@ class Store:
         None when they are not all alike, or take others' results.
         """
         return self.packs.together(first, last) or self.one("lot_facts", (first, last))
+
+    def has_queue(self, name: str) -> bool:
+        """Tell whether a queue was set up; none ever goes."""
+        if name not in self._queues and self.one("queue", (name,)) is not None:
+            self._queues.add(name)
+        return name in self._queues
 
     def task_says(self, task: int) -> Row:
         """Give kind, retries, backoff, backoff_max, jitter, on_lost, grace, timeout and fresh of a task."""

@@ -10,7 +10,7 @@ import struct
 
 from vigie.errors import StoreError
 
-__all__ = ["commits_from", "promised", "settle_log"]
+__all__ = ["began_anew", "commits_from", "promised", "settle_log"]
 
 _CHUNK = 1 << 20
 #: Magic, format, page size, checkpoint number, two salts, two checksums; all big-endian.
@@ -125,19 +125,37 @@ def promised(path: str) -> int:
     The index is written when a commit is on disk; it outlives the agent, though not the
     next who opens the store. So this comes before.
     """
+    frames, salts, head = _index(path)
+    # Of a damaged header the salts may be what is damaged; each frame has them too.
+    of_this_log = salts in (head[16:24], head[_HEADER.size + 8 : _HEADER.size + 16])
+    return frames if of_this_log else 0
+
+
+def began_anew(path: str) -> bool:
+    """Tell whether who wrote last was about to begin the log of a store anew: nothing in it counts any more.
+
+    All of it was in the database file by then. The index says so first, with the next
+    salts, and the log has its old header until the commit that follows; who is killed
+    between the two leaves that behind. As :func:`promised`, it has to be asked first.
+    """
+    frames, salts, head = _index(path)
+    following = (int.from_bytes(head[16:20], "big") + 1) & 0xFFFFFFFF
+    return frames == 0 and len(head) >= 24 and salts[:4] == following.to_bytes(4, "big")
+
+
+def _index(path: str) -> tuple[int, bytes, bytes]:
+    """Give how many frames and which salts the index names, if it is sound, and the beginning of the log."""
     try:
         with open(path + "-shm", "rb") as file:
             first, second = file.read(_INDEX.size), file.read(_INDEX.size)
         with open(path + "-wal", "rb") as file:
             head = file.read(_HEADER.size + _FRAME.size)
     except OSError:
-        return 0
+        return 0, b"", b""
     if len(second) < _INDEX.size or first != second:
-        return 0
+        return 0, b"", head
     version, _, _, ready, _, _, frames, _, _, salts, _ = _INDEX.unpack(first)
-    # Of a damaged header the salts may be what is damaged; each frame has them too.
-    of_this_log = salts in (head[16:24], head[_HEADER.size + 8 : _HEADER.size + 16])
-    return int(frames) if version == 3_007_000 and ready and of_this_log else 0
+    return (int(frames), salts, head) if version == 3_007_000 and ready else (0, b"", head)
 
 
 def _sound(head: bytes) -> bool:
