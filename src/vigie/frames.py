@@ -93,6 +93,13 @@ class Decoder:
     def feed(self, data: bytes | memoryview) -> list[Frame]:
         """Take bytes and give the list of ``(header, blobs)`` that are now whole."""
         buffer = self._buffer
+        if not buffer and len(data) >= _PREFIX.size:
+            size, body = _PREFIX.unpack_from(data)
+            start = _PREFIX.size + size
+            if start + body == len(data) <= MAX_HEADER:
+                # One frame, and no more: so it is with nearly all of them.
+                whole = bytes(data)
+                return [_split(whole[_PREFIX.size : start], whole[start:])]
         buffer += data
         frames: list[Frame] = []
         at = 0
