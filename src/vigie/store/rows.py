@@ -13,7 +13,7 @@ from vigie import lifecycle as lc
 from vigie.digests import blake2b
 
 __all__ = [
-    "JobRow", "OpenAttempt", "ReadyRow", "Row", "columns", "digest", "join_items", "json_list",
+    "JobRow", "OpenAttempt", "ReadyRow", "Row", "columns", "digest", "finish_bind", "join_items", "json_list",
     "split_items", "state_name",
 ]  # fmt: skip
 
@@ -145,6 +145,25 @@ def columns(state: lc.State) -> _Columns:
             return ("stopped", None, None, None, code, signal, None, None)
         case lc.Lost(message):
             return ("lost", None, None, None, None, None, message, None)
+
+
+def finish_bind(row: JobRow, state: lc.State, left: dict[str, Any]) -> Row:
+    """Give the values of the query ``finish_job``: what an attempt left behind, with the new state."""
+    get = left.get
+    return (
+        *columns(state),
+        get("started"),
+        get("finished") if isinstance(state, lc.FINISHED) else None,
+        get("duration"),
+        get("result"),
+        get("result_encoding"),
+        get("error"),
+        get("records"),
+        get("peak_rss"),
+        get("cpu"),
+        row.id,
+        row.epoch,
+    )
 
 
 def state_name(state: lc.State) -> str:

@@ -21,7 +21,17 @@ from vigie import lifecycle as lc
 from vigie.errors import StoreError
 from vigie.store import sql
 from vigie.store.packs import Packs
-from vigie.store.rows import JobRow, OpenAttempt, ReadyRow, Row, columns, digest, join_items, json_list
+from vigie.store.rows import (
+    JobRow,
+    OpenAttempt,
+    ReadyRow,
+    Row,
+    columns,
+    digest,
+    finish_bind,
+    join_items,
+    json_list,
+)
 from vigie.store.trouble import explain
 
 if TYPE_CHECKING:
@@ -48,24 +58,6 @@ class Stale(Exception):
 def _schema() -> str:
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "schema.sql"), encoding="utf-8") as file:
         return file.read()
-
-
-def _finish_bind(row: JobRow, state: lc.State, left: dict[str, Any]) -> Row:
-    get = left.get
-    return (
-        *columns(state),
-        get("started"),
-        get("finished") if isinstance(state, lc.FINISHED) else None,
-        get("duration"),
-        get("result"),
-        get("result_encoding"),
-        get("error"),
-        get("records"),
-        get("peak_rss"),
-        get("cpu"),
-        row.id,
-        row.epoch,
-    )
 
 
 class Store:
@@ -482,7 +474,7 @@ class Store:
 
     def finish(self, row: JobRow, state: lc.State, left: dict[str, Any]) -> None:
         """Change a job's state at the end of an attempt, with what the attempt left."""
-        self.run("finish_job", _finish_bind(row, state, left))
+        self.run("finish_job", finish_bind(row, state, left))
         self._moved(row.id)
 
     def succeed_many(self, ends: Sequence[Good]) -> bool:
