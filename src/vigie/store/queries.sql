@@ -28,14 +28,8 @@ INSERT INTO tasks (digest, kind, argv, function, code, label, timeout, retries, 
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (digest) DO UPDATE SET fresh = fresh RETURNING id;
 
--- name: insert_job
--- One job as submitted.
-INSERT INTO jobs (name, task, context, args, encoding, state, blocked_by, queue, priority, now,
-    keyed, created, due, key, stdin)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
-
 -- name: insert_job_given_id
--- One job whose id was set aside (many in one request).
+-- One job as submitted, whose id was set aside.
 INSERT INTO jobs (id, name, task, context, args, encoding, state, blocked_by, queue, priority, now,
     keyed, created, due, key, stdin)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
