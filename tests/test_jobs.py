@@ -256,6 +256,17 @@ def test_retries_run_again_until_it_works(tmp_path: Path) -> None:
     assert job.info()["attempt"] == 3
 
 
+def test_stop_ends_what_an_earlier_attempt_left_behind(home: HomeUnderTest, tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    line = f"[ -e {left} ] && exec sleep 600; setsid sh -c 'echo $$ > {left}; exec sleep 601' & sleep 0.3; exit 1"
+    job = command(line, retries=1, backoff=0.01)
+    until(lambda: job.info()["attempt"] == 2 and job.state == "running")
+    pid = int(until(left.read_text))
+    assert Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
+    job.stop()
+    assert not Path(f"/proc/{pid}").exists()
+
+
 def test_retries_end(tmp_path: Path) -> None:
     job = command(f"echo x >> {tmp_path}/n; exit 4", retries=2, backoff=0.01).wait(30)
     assert (job.state, job.exit_code) == ("failed", 4)

@@ -5,11 +5,13 @@ A tree is:
 * descendants of its main process, and of every member that was seen before, so
   that a child that forks twice to get away is still known;
 * whatever is in the main process's session;
-* whatever has ``VIGIE_ATTEMPT=<mark>`` in its environment.
+* whatever has ``VIGIE_ATTEMPT=<mark>`` in its environment; of a job that is stopped, the
+  marks of its earlier attempts too, which may have left somebody behind.
 
 A process that carries the mark of *another* attempt belongs to that one, and so
 does everything below it. Nobody that started before the main process can be a
-member, which spares reading the environment of nearly everybody.
+member, which spares reading the environment of nearly everybody; with earlier attempts
+it is the first of them that counts.
 
 A scan is no snapshot (procs.py), and nothing here trusts one empty scan: two in
 succession must agree.
@@ -54,6 +56,7 @@ def tree(
     mark: str | Collection[str],
     sid: int | None = None,
     known: Collection[Identity] = (),
+    since: int | None = None,
 ) -> set[Identity]:
     """Give every living process of an attempt, by one scan.
 
@@ -69,6 +72,8 @@ def tree(
     known:
         Members seen by earlier scans: their descendants count although the
         main process is gone.
+    since:
+        The clock tick after which members began; None: after the main process.
 
     The caller is never among them.
 
@@ -77,7 +82,8 @@ def tree(
     set()
     """
     marks = frozenset((mark,)) if isinstance(mark, str) else frozenset(mark)
-    living = [p for p in procs.scan() if p.start_ticks >= root.start_ticks and not p.zombie]
+    first = root.start_ticks if since is None else min(since, root.start_ticks)
+    living = [p for p in procs.scan() if p.start_ticks >= first and not p.zombie]
     # While a member of a session lives, its number is not given again; a leader
     # of that number that is not the main process says that the session is gone.
     if any(p.pid == sid and p.identity != root for p in living if root.pid == sid):
@@ -114,20 +120,23 @@ class Tree:
 
     Parameters
     ----------
-    root, mark, sid:
+    root, mark, sid, since:
         As for :func:`tree`; ``sid`` defaults to the main process's own number,
         because the keeper gives each a session.
     """
 
-    def __init__(self, root: Identity, mark: str | Collection[str], sid: int | None = None) -> None:
+    def __init__(
+        self, root: Identity, mark: str | Collection[str], sid: int | None = None, since: int | None = None
+    ) -> None:
         self.root = root
         self.mark = mark
         self.sid = root.pid if sid is None else sid
+        self.since = since
         self.known: set[Identity] = {root}
 
     def members(self) -> set[Identity]:
         """Scan once and give who lives; they stay known."""
-        found = tree(self.root, self.mark, self.sid, self.known)
+        found = tree(self.root, self.mark, self.sid, self.known, self.since)
         self.known = found | {self.root}
         return found
 

@@ -44,8 +44,11 @@ class Trees:
         """Tell whether a job's tree is still being ended."""
         return self.blind or any(key[0] == job for key in self._stops)
 
-    def terminate(self, key: Key, root: Identity, marks: Collection[str], grace: int) -> None:
-        """End a tree: SIGTERM, grace (µs), SIGKILL; a second call shortens the grace."""
+    def terminate(self, key: Key, root: Identity, marks: Collection[str], grace: int, since: int | None = None) -> None:
+        """End a tree: SIGTERM, grace (µs), SIGKILL; a second call shortens the grace.
+
+        ``since`` is the tick of its oldest member, if that is not the main process.
+        """
         running = self._stops.get(key)
         if running is not None:
             if grace == 0:
@@ -53,7 +56,7 @@ class Trees:
                 self.nudge(key)
             return
         self.left.pop(key[0], None)
-        self._stops[key] = (TreeStop(Tree(root, marks), grace), None)
+        self._stops[key] = (TreeStop(Tree(root, marks, since=since), grace), None)
         self._step(key)
 
     def nudge(self, key: Key) -> None:

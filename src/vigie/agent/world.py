@@ -215,7 +215,12 @@ class World:
             return
         if not self.spare(job, attempt):
             return
-        self.trees.terminate((job, attempt), found[0], found[1], grace)
+        root, marks = found
+        earlier = self.core.store.run("earlier_attempts", (job, attempt)).fetchall()
+        # What they left behind ends with the job; of a function's attempt nobody knows when its worker began.
+        since = min((ticks or 0 for _, ticks in earlier), default=None)
+        marks += tuple(self.core.marks.of(job, n) for n, _ in earlier)
+        self.trees.terminate((job, attempt), root, marks, grace, since)
 
     def freeze(self, job: int, attempt: int) -> None:
         """Stop the whole tree of an attempt."""

@@ -200,6 +200,10 @@ ORDER BY a.worker, a.seq, a.job;
 SELECT state, worker, seq, pid, start_ticks, started, started_mono, suspended, frozen_mono, o.boot
 FROM attempts JOIN owners o ON o.id = owner WHERE job = ? AND n = ?;
 
+-- name: earlier_attempts
+-- The attempts of a job before one, and when their main processes began (job, attempt).
+SELECT n, start_ticks FROM attempts WHERE job = ? AND n < ? AND state <> 'withdrawn';
+
 -- name: ended_attempt
 -- An attempt that is over: its main process, and what it was told (1 if to end, 1 if to stand still).
 SELECT a.pid, a.start_ticks, t.grace, a.reason IS NOT NULL AND (a.reason = 'stop' OR a.reason = 'timeout'),
