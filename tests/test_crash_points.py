@@ -6,6 +6,7 @@ process really dies there, and unless the torture's judge finds the books in ord
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ import pytest
 
 import vigie
 from conftest import HomeUnderTest, until
+from held import hold_commands
 from vigie.crash import POINTS
 from vigie.place import Place
 from vigie.procs import Identity, send_signal
@@ -58,6 +60,8 @@ ONCE = (
     "replayed",
     "delete",
     "create",
+    "withdraw",
+    "withdrawn",
 )
 #: A restore runs while no agent does.
 RESTORE = [point for point in POINTS if point.startswith("restore-")]
@@ -89,6 +93,18 @@ def remove_a_job(storm: Storm) -> None:
     assert job.id not in {one.id for one in vigie.jobs()}
 
 
+def stop_what_is_held(storm: Storm) -> None:
+    """Commands that the keeper holds are not wanted any more."""
+    once = Path(storm.place.top, "once")
+    while not once.exists():
+        with contextlib.suppress(AssertionError):  # it may fall into the crash
+            hold_commands(lambda: set(ids(storm, "assigned")), while_=lambda: not once.exists()).stop()
+
+
+def ids(storm: Storm, state: str) -> list[int]:
+    return [row[0] for row in rows(storm, "SELECT id FROM jobs WHERE state = ?", state)]
+
+
 def kinds_for(point: str) -> list[str]:
     if point.endswith("-adopted"):
         return ["function"]  # a worker lives long enough for a successor to find it
@@ -102,6 +118,8 @@ def nothing_more(storm: Storm) -> None:
 def trigger_of(point: str) -> Callable[[Storm], None]:
     if point.endswith("-delete"):
         return remove_a_job
+    if point.endswith(("-withdraw", "-withdrawn")):
+        return stop_what_is_held
     return lose_a_command if point.endswith("-lost") else nothing_more
 
 

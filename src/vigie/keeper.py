@@ -31,6 +31,7 @@ from vigie import pidfd, procs
 from vigie.config import Home
 from vigie.crash import point
 from vigie.keeper_journal import Journal, whole
+from vigie.keeper_lanes import Lanes
 from vigie.keeper_spawn import FileLimit, SpawnError, spawn
 from vigie.keeper_talk import Talk, log
 from vigie.procs import Identity
@@ -58,12 +59,14 @@ def _now() -> dict[str, int]:
 class Child:
     """A living process and what is held for it."""
 
-    __slots__ = ("fd", "identity", "mark", "popen")
+    __slots__ = ("fd", "identity", "lane", "mark", "popen")
 
     def __init__(
-        self, mark: str, identity: Identity, fd: int | None, popen: subprocess.Popen[bytes] | None = None
-    ) -> None:
+        self, mark: str, identity: Identity, fd: int | None, popen: subprocess.Popen[bytes] | None = None,
+        lane: str | None = None,
+    ) -> None:  # fmt: skip
         self.mark = mark
+        self.lane = lane
         self.identity = identity
         self.fd = fd
         # A Popen that is dropped before its end would warn, and wait by itself.
@@ -102,7 +105,10 @@ class Keeper:
         self.own: dict[int, Child] = {}
         self.adopted: dict[str, Child] = {}
         self.selector = selectors.DefaultSelector()
-        self.talk = Talk(home.keeper_socket, listener, self.boot, self.selector, self.marks, self.obey)
+        self.lanes = Lanes()
+        self.talk = Talk(
+            home.keeper_socket, listener, self.boot, self.selector, self.marks, self.obey, self.lanes.clear
+        )
         self.ending = False
         self._unwritten = False
         self._idle_since: float | None = None
@@ -243,7 +249,12 @@ class Keeper:
                 self.talk.report(mark, "started", replay=said["k"] == "ended")
             if said["k"] != "started":
                 self.talk.report(mark, "end", replay=True)
-            return
+        elif self.lanes.has_room(request):
+            self._begin(mark, request)
+        else:
+            self.lanes.hold(request)
+
+    def _begin(self, mark: str, request: dict[str, Any]) -> None:
         try:
             point("keeper-before-begin")
             try:
@@ -269,7 +280,9 @@ class Keeper:
         self._write("started", mark=mark, pid=popen.pid, ticks=ticks, **began)
         point("keeper-after-started")
         fd = self.limit.lift(pidfd.open_pid(popen.pid))
-        self.own[popen.pid] = Child(mark, Identity(popen.pid, ticks), fd, popen)
+        lane = request.get("lane")
+        self.lanes.enter(lane)
+        self.own[popen.pid] = Child(mark, Identity(popen.pid, ticks), fd, popen, lane)
         self.talk.report(mark, "started")
         point("keeper-after-started-report")
 
@@ -312,6 +325,9 @@ class Keeper:
             child.popen.returncode = os.waitstatus_to_exitcode(status)
         self.talk.report(child.mark, "end")
         point("keeper-after-ended-report")
+        self.lanes.leave(child.lane)
+        while (request := self.lanes.next(child.lane)) is not None:
+            self._begin(request["mark"], request)
 
     def _signal(self, request: dict[str, Any]) -> None:
         child = self._living(str(request.get("mark")))
@@ -347,6 +363,8 @@ class Keeper:
             self._signal(header)
         elif op == "forget":
             self._forget(header.get("marks") or ())
+        elif op == "withdraw":
+            self._withdraw(header.get("marks") or ())
         elif op == "list":
             self.talk.replay()
         elif op == "upgrade":
@@ -364,6 +382,12 @@ class Keeper:
         except OSError as error:
             self._unwritten = True
             log(f"cannot write {self.home.keeper_journal}: {error.strerror}")
+
+    def _withdraw(self, marks: Sequence[str]) -> None:
+        for mark in self.lanes.withdraw(marks):
+            point("keeper-before-withdrawn")
+            self.talk.report(mark, "withdrawn")
+            point("keeper-after-withdrawn")
 
     def _upgrade(self) -> None:
         """Become the newest code: same process, so its children stay its children."""

@@ -55,7 +55,7 @@ class Connection:
         self.decoder = frames.Decoder()
         self.agent = False
         self.out = bytearray(hello)
-        #: (mark, "started" or "end", is a replay); a mark of "" ends a replay.
+        #: (mark, "started", "end" or "withdrawn", is a replay); a mark of "" ends a replay.
         self.todo: deque[tuple[str, str, bool]] = deque()
         self.events = _READ
 
@@ -77,6 +77,8 @@ class Talk:
         The newest journal entry of each mark: what there is to tell.
     obey:
         Called with each frame of the agent after its hello.
+    gone:
+        Called when an agent is gone, or replaced by the next.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Talk:
         selector: selectors.BaseSelector,
         marks: dict[str, dict[str, object]],
         obey: Callable[[dict[str, Any]], None],
+        gone: Callable[[], None],
     ) -> None:
         self.path = path
         self.agent: Connection | None = None
@@ -94,6 +97,7 @@ class Talk:
         self._selector = selector
         self._marks = marks
         self._obey = obey
+        self._gone = gone
         self._listen(listener)
 
     def _listen(self, listener: socket.socket) -> None:
@@ -116,7 +120,7 @@ class Talk:
             self._listen(fresh)
 
     def report(self, mark: str, kind: str, *, replay: bool = False) -> None:
-        """Tell the agent, if there is one, that a mark has ``started`` or come to its ``end``."""
+        """Tell the agent, if there is one, that a mark has ``started``, come to its ``end`` or was ``withdrawn``."""
         if self.agent is not None:
             self.agent.todo.append((mark, kind, replay))
             self._flush(self.agent)
@@ -137,7 +141,7 @@ class Talk:
                 sock.close()
                 return
             sock.setblocking(False)
-            hello = {"vigie": frames.PROTOCOL, "role": "keeper", "version": vigie.__version__}
+            hello = {"vigie": frames.PROTOCOL, "role": "keeper", "version": vigie.__version__, "lanes": True}
             peer = Connection(sock, frames.encode({**hello, "pid": os.getpid(), "boot": self._boot}))
             self._selector.register(sock, _READ, lambda events: self._serve(peer, events))
             point("keeper-before-hello")
@@ -177,6 +181,7 @@ class Talk:
     def _drop(self, peer: Connection) -> None:
         if peer is self.agent:
             self.agent = None
+            self._gone()
         if peer.sock.fileno() >= 0:
             self._selector.unregister(peer.sock)
             peer.sock.close()
@@ -207,6 +212,8 @@ class Talk:
     def _message(self, mark: str, kind: str, replay: bool) -> bytes:
         if not mark:
             return frames.encode({"op": "replayed"})
+        if kind == "withdrawn":
+            return frames.encode({"op": kind, "mark": mark})
         said = self._marks.get(mark)
         if said is None or (kind == "end" and said["k"] == "started"):
             return b""

@@ -29,8 +29,11 @@ class Clock(Protocol):
 class Hands(Protocol):
     """What the agent does to the world, always after the commit that decided it."""
 
-    def spawn_command(self, job: int, attempt: int) -> None:
-        """Have the keeper run a command's attempt."""
+    def spawn_command(self, job: int, attempt: int, lane: str | None = None, width: int | None = None) -> None:
+        """Have the keeper run a command's attempt, at once or when fewer than ``width`` live in its lane."""
+
+    def withdraw(self, attempts: Sequence[tuple[int, int]]) -> None:
+        """Have the keeper drop those of the commands that it holds."""
 
     def spawn_worker(self, worker: int) -> None:
         """Have the keeper run a worker."""

@@ -50,7 +50,8 @@ attempts AS (
     FROM folded f JOIN lots l ON l.pack = f.pack AND f.id BETWEEN l.first AND l.last)
 """
 OPEN = f"""{WHOLE}
-SELECT a.job, a.n, a.worker, j.queue, j.now, j.keyed FROM attempts a JOIN jobs j ON j.id = a.job
+SELECT a.job, a.n, a.worker, j.queue, j.now, j.keyed,
+    a.state = 'assigned' AND (j.state = 'assigned' OR j.ending IS NOT NULL) FROM attempts a JOIN jobs j ON j.id = a.job
 WHERE a.state IN ('assigned', 'running')"""
 HELD = f"""{WHOLE}
 SELECT k.key, count(*) FROM job_keys k JOIN jobs j ON j.id = k.job
@@ -75,6 +76,8 @@ class Checks:
         self._states: dict[int, str | None] = {}
         self._lost: set[tuple[int, int]] = set()
         self._taken: dict[str, int] = {}
+        #: What the keeper holds, and how many slots its queue had then.
+        self._widths: dict[tuple[int, int], int] = {}
         self._open: set[tuple[int, int]] = set()
 
     @property
@@ -134,17 +137,25 @@ class Checks:
 
     def _slots(self, rows: list[tuple[Any, ...]]) -> None:
         holders: dict[str, set[Any]] = {}
-        for job, n, worker, queue, now, _ in rows:
-            if not now:
+        for job, n, worker, queue, now, _, waits in rows:
+            # The keeper holds a command without a slot, also while it is asked to drop it.
+            if waits and worker is None:
+                self._widths.setdefault((job, n), self._slots_of(queue))
+            elif not now:
                 holders.setdefault(queue, set()).add((job, n) if worker is None else worker)
         for queue, holding in holders.items():
-            if len(holding) <= max(1, self._taken.get(queue, 0)):
+            # One may have begun just before the keeper heard that the slots are fewer now.
+            begun = max((self._widths.pop(one, 0) for one in holding if not isinstance(one, int)), default=0)
+            if len(holding) <= max(1, begun, self._taken.get(queue, 0)):
                 continue
-            row = self.db.execute("SELECT slots FROM queues WHERE name = ?", (queue,)).fetchone()
-            slots = 2 if row is None or row[0] is None else row[0]
+            slots = self._slots_of(queue)
             if len(holding) > max(slots, self._taken.get(queue, 0)):
                 raise Broken(f"{len(holding)} hold the {slots} slots of {queue}: {holding}")
         self._taken = {queue: len(holding) for queue, holding in holders.items()}
+
+    def _slots_of(self, queue: str) -> int:
+        row = self.db.execute("SELECT slots FROM queues WHERE name = ?", (queue,)).fetchone()
+        return 2 if row is None or row[0] is None else int(row[0])
 
     def _in_order(self, db: apsw.Connection, claimed: list[tuple[Any, ...]]) -> None:
         """First in, first out, among those of one priority that wait for nothing but a slot."""

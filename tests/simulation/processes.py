@@ -15,6 +15,7 @@ from unittest import mock
 
 import apsw
 
+import vigie.agent.ahead
 import vigie.agent.keeper_link
 import vigie.agent.main
 import vigie.agent.outcomes
@@ -765,6 +766,7 @@ def installed() -> ExitStack:
         patch(agent.watch, os=os_),
         patch(agent.outcomes, OomWatch=_OomWatch),
         patch(agent.submit, PACK=2),
+        patch(agent.ahead, QUICK=2_000_000, MEMORY=1, MOST=3),
         patch(agent.worker_link, LOT=2),
         patch(vigie.keeper, os=os_, time=time_, pidfd=pidfd, spawn=fake_spawn, point=_pulse),
         patch(vigie.keeper.selectors, DefaultSelector=Selector),

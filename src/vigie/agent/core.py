@@ -168,10 +168,14 @@ class Core:
 
     # --- one step of a life ---------------------------------------------------
 
-    def step(self, row: JobRow, event: lc.Event, *, who: Who = NOBODY, left: dict[str, Any] | None = None) -> lc.State:
+    def step(
+        self, row: JobRow, event: lc.Event, *, who: Who = NOBODY, left: dict[str, Any] | None = None,
+        detail: dict[str, Any] | None = None,
+    ) -> lc.State:  # fmt: skip
         """Take one event: write the new state and note its effects.
 
-        ``left`` is what an ended attempt left behind (columns of ``finish_job``).
+        ``left`` is what an ended attempt left behind (columns of ``finish_job``),
+        ``detail`` what the timeline should say that the new state does not.
 
         Raises
         ------
@@ -194,7 +198,7 @@ class Core:
             self.store.finish(row, new, left or {"finished": self.clock.wall()})
         else:
             self.store.move(row, new)
-        self._note(row, event, new, who)
+        self._note(row, event, new, who, detail)
         for effect in effects:
             _EFFECTS[effect](self, row, new)
         return new
@@ -212,10 +216,10 @@ class Core:
         self.after(self.hands.over, ends)
         return True
 
-    def _note(self, row: JobRow, event: lc.Event, new: lc.State, who: Who) -> None:
+    def _note(self, row: JobRow, event: lc.Event, new: lc.State, who: Who, more: dict[str, Any] | None) -> None:
         before = public_state(row.state)
         after = public_state(type(new).__name__.lower())
-        detail = None
+        detail = more
         match new:
             case lc.Failed(reason, code, signal, message):
                 detail = {"reason": reason, "exit_code": code, "signal": signal, "message": message}
@@ -224,7 +228,7 @@ class Core:
             case lc.Lost(message):
                 detail = {"message": message}
             case lc.Running(attempt, ending):
-                detail = {"attempt": attempt, "ending": ending}
+                detail = more or {"attempt": attempt, "ending": ending}
             case lc.Blocked(by, due):
                 detail = {"by": by, "due": due}
         self.log(_VERBS[type(event)], row.id, who=who, before=before, after=after, detail=detail)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vigie import lifecycle as lc
+from vigie.agent.ahead import Ahead
 from vigie.agent.core import Core
 from vigie.model import default_slots
 from vigie.store.rows import ReadyRow, digest, state_name
@@ -96,6 +97,7 @@ class Dispatch:
         self.assigned: dict[tuple[int, int], tuple[Worker, int]] = {}
         #: Kind of worker -> how many died in a row before they were ready.
         self.stillborn: dict[bytes, int] = {}
+        self.ahead = Ahead()
         #: Something could not be claimed that seemed to wait.
         self._missed = False
         self._settings: dict[str, _Settings] = {}
@@ -120,6 +122,7 @@ class Dispatch:
     def changed(self, queue: str) -> None:
         """Read the settings of a queue anew and look at it."""
         self._settings.pop(queue, None)
+        self.ahead.call_back(queue, self._call_back)
         self.core.dirty.add(queue)
 
     def used(self, queue: str) -> int:
@@ -132,11 +135,23 @@ class Dispatch:
 
     def release(self, job: int, attempt: int) -> None:
         """Give back what an attempt held."""
+        if self.ahead.over((job, attempt)) is not None:
+            return
         queue = self.running.pop((job, attempt), None)
         if queue is not None:
             self.holders.get(queue, set()).discard((job, attempt))
             return
         self.release_many([(job, attempt)])
+
+    def begun(self, job: int, attempt: int) -> None:
+        """Have a command that was claimed ahead take its slot: it has begun."""
+        queue = self.ahead.begun((job, attempt))
+        if queue is not None:
+            self.running[job, attempt] = queue
+            self.hold(queue, (job, attempt))
+
+    def _call_back(self, attempts: Sequence[tuple[int, int]]) -> None:
+        self.core.after(self.core.hands.withdraw, attempts)
 
     def release_many(self, attempts: Sequence[tuple[int, int]]) -> None:
         """Give back what functions held; a worker keeps its slot while it holds others."""
@@ -218,9 +233,14 @@ class Dispatch:
         page, only_now = FIRST_PAGE, False
         self._missed = False
         while True:
-            full = self.used(queue) >= settings.slots
-            only_now = only_now or (full and not self._room(queue))
+            if not only_now and self._full(queue, settings):
+                room = self.ahead.room(queue, self.holders[queue], settings.slots) if not settings.rate else 0
+                # One more, even if there is no room for it: it may have to go before those that are held.
+                page = min(page, max(room, 1))
+                only_now = not (room > 0 or self.ahead.held(queue) or self._room(queue))
             rows = self._ready(queue, only_now, page)
+            if rows and self.ahead.outranked(queue, rows[0].priority):
+                self.ahead.call_back(queue, self._call_back)
             claimed = self._claim_rows(queue, settings, rows)
             if claimed < len(rows):
                 if only_now:
@@ -231,6 +251,10 @@ class Dispatch:
                     self.core.drained.add(queue)
                 return
             page = PAGE
+
+    def _full(self, queue: str, settings: _Settings) -> bool:
+        """Tell whether all slots of a queue are taken, or will be by what the keeper begins of itself."""
+        return self.used(queue) + self.ahead.held(queue) >= settings.slots
 
     def _room(self, queue: str) -> bool:
         """Tell whether a busy worker of a queue may get more."""
@@ -260,11 +284,11 @@ class Dispatch:
             if not self._rate_allows(queue, settings):
                 break
             row = rows[at]
-            free = bool(row.now) or self.used(queue) < settings.slots
+            free = bool(row.now) or not self._full(queue, settings)
             if row.kind == "command":
-                if not free:
+                if not (free or self._may_go_ahead(queue, settings, row)):
                     break
-                self._claim_command(queue, row)
+                self._claim_command(queue, row, None if free else settings.slots)
                 self._spend(settings)
                 at += 1
                 continue
@@ -309,23 +333,34 @@ class Dispatch:
             end += 1
         return end - at
 
-    def _claim_command(self, queue: str, row: ReadyRow) -> None:
+    def _may_go_ahead(self, queue: str, settings: _Settings, row: ReadyRow) -> bool:
+        """Tell whether a command may be claimed without a free slot."""
+        if settings.rate or row.keyed or queue not in self.holders:
+            return False
+        return self.ahead.room(queue, self.holders[queue], settings.slots) > 0
+
+    def _claim_command(self, queue: str, row: ReadyRow, width: int | None) -> None:
+        """Claim a command; with a ``width`` the keeper holds it until fewer live in the queue."""
         job, attempt = row.id, row.attempt + 1
-        if not self._claim(row, attempt, None, None):
+        if not self._claim(row, attempt, None, None, ahead=width is not None):
             self._missed = True
             return
-        self.running[job, attempt] = queue
-        self.hold(queue, (job, attempt))
-        self.core.at_once(self.core.hands.spawn_command, job, attempt)
+        if width is None:
+            self.running[job, attempt] = queue
+            self.hold(queue, (job, attempt))
+            self.ahead.count((job, attempt))
+        else:
+            self.ahead.claim(queue, (job, attempt), row.priority)
+        self.core.at_once(self.core.hands.spawn_command, job, attempt, queue, width)
 
-    def _claim(self, row: ReadyRow, attempt: int, worker: int | None, seq: int | None) -> bool:
+    def _claim(self, row: ReadyRow, attempt: int, worker: int | None, seq: int | None, *, ahead: bool = False) -> bool:
         core = self.core
         now = core.clock.wall()
         taken = core.store.claim(
-            row.id, row.epoch, state=ALONE, attempt=attempt, now=now, owner=core.owner,
+            row.id, row.epoch, state=BATCHED if ahead else ALONE, attempt=attempt, now=now, owner=core.owner,
             worker=worker, seq=seq, keyed=bool(row.keyed),
         )  # fmt: skip
-        if taken:
+        if taken and not ahead:
             detail = f'{{"attempt": {attempt}}}'
             core.log("claimed", row.id, before="queued", after="running", detail=detail, at=now)
         return taken
@@ -453,11 +488,15 @@ class Dispatch:
             worker.queue = None
             if worker.leaving:
                 self.core.after(self.core.hands.quit_worker, worker.id)
-        for row in self.core.store.open_attempts():
+        rows = self.core.store.open_attempts()
+        commands = [row for row in rows if row.worker is None]
+        self.ahead.rebuild([(row.queue, (row.job, row.n), row.job_state == "assigned") for row in commands])
+        for row in rows:
             key = (row.job, row.n)
             if row.worker is None or row.seq is None:
-                self.running[key] = row.queue
-                self.hold(row.queue, key)
+                if not self.ahead.holds(key):
+                    self.running[key] = row.queue
+                    self.hold(row.queue, key)
                 continue
             holder = self.workers.get(row.worker)
             if holder is not None:

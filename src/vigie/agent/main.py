@@ -243,6 +243,8 @@ class Agent:
     def _keeper_lost(self) -> None:
         """The keeper died: its orphans are ours, and a new one will read its journal."""
         self.dispatch.open = False
+        self.dispatch.ahead.offered = False
+        self.dispatch.ahead.new_keeper()
         self.recovery.named.clear()
         if not self._at_home():
             self.stop()
@@ -251,6 +253,9 @@ class Agent:
         op = said.get("op")
         if op == "replayed":
             self._replayed()
+            return
+        if said.get("role") == "keeper":
+            self.dispatch.ahead.offered = bool(said.get("lanes"))
             return
         if "mark" not in said:
             return
@@ -291,9 +296,13 @@ class Agent:
             self.writer.post_late(outcomes.started, job, attempt, said)
         elif op == "ended":
             self.trees.nudge((job, attempt))
+            outcomes.over.add((job, attempt))
             post(outcomes.ended, job, attempt, said)
         elif op == "failed":
             post(outcomes.failed, job, attempt, said)
+        elif op == "withdrawn":
+            self.world.withdrawn(self.core.marks.of(job, attempt))
+            post(outcomes.never_began, job, attempt)
         elif op == "lost":
             post(outcomes.lost, job, attempt, "it ended while neither agent nor keeper lived")
 

@@ -29,6 +29,8 @@ __all__ = ["Outcomes", "WorkerEnd"]
 PATIENCE = 5
 #: Where these stand in a good end.
 _SEQ, _JOB = 0, 1
+#: Of the process of an attempt nothing is new.
+_UNCHANGED = (None, None, None)
 
 
 def _blob(said: dict[str, Any], blobs: Sequence[bytes], name: str) -> bytes | None:
@@ -97,19 +99,30 @@ class Outcomes:
         self.oom = OomWatch()
         #: Set by the timers: (job, attempt, mono µs when it began).
         self.began: Any = lambda job, attempt, mono: None
+        #: Commands of whose end we have heard, and those of them whose start was left to be written with it.
+        self.over: set[tuple[int, int]] = set()
+        self._untold: set[tuple[int, int]] = set()
 
     # --- commands, from the keeper --------------------------------------------
 
     def started(self, job: int, attempt: int, said: dict[str, Any]) -> None:
-        """Take the keeper's word that a command runs."""
+        """Take the keeper's word that a command runs; if it has ended since, both are written together."""
+        if (job, attempt) in self.over:
+            self._untold.add((job, attempt))
+            return
         row = self._open(job, attempt)
         if row is None:
             return
         bind = (said["pid"], said["start_ticks"], said["at"], said["mono"], job, attempt)
         self.core.store.run("attempt_started", bind)
-        self.core.store.run("job_started", (said["at"], job, attempt))
-        if not said.get("replay"):
-            self.core.log("started", job, detail={"attempt": attempt, "pid": said["pid"]}, at=said["at"])
+        detail = {"attempt": attempt, "pid": said["pid"]}
+        if row.state == "assigned":
+            self.dispatch.begun(job, attempt)
+            self.core.step(row._replace(started=said["at"]), lc.Begun(), detail=detail)
+        else:
+            self.core.store.run("job_started", (said["at"], job, attempt))
+            if not said.get("replay"):
+                self.core.log("started", job, detail=detail, at=said["at"])
         if row.timeout is not None:
             self.core.after(self.began, job, attempt, said["mono"])
 
@@ -126,21 +139,38 @@ class Outcomes:
         """Take the keeper's word that a command ended, and how."""
         row = self._open(job, attempt)
         if row is not None:
-            facts = self.core.store.one("attempt", (job, attempt))
-            began = facts[6] if facts else None
-            left = {
-                "finished": said["at"],
-                "duration": None if began is None else max(0, said["mono"] - began),
-                "peak_rss": said.get("peak_rss"),
-                "cpu": said.get("cpu"),
-            }
+            left: dict[str, Any] = {"finished": said["at"], "peak_rss": said.get("peak_rss"), "cpu": said.get("cpu")}
+            if (job, attempt) in self._untold and "started_mono" in said:
+                row = self._begun_too(row, said, left)
+                began = said["started_mono"]
+            else:
+                facts = self.core.store.one("attempt", (job, attempt))
+                began = facts[6] if facts else None
+            left["duration"] = None if began is None else max(0, said["mono"] - began)
+            self.dispatch.ahead.ended(row.queue, left["duration"])
             code, signal = said.get("exit_code"), said.get("signal")
             if code is None and signal is None:
                 self._vanish(row, left, "the process ended while nobody who could learn its exit status watched")
             else:
                 reason, message = self._reason(said.get("pid"), code, signal)
                 self._end(row, reason, left, exit_code=code, signal=signal, message=message)
-        self.core.after(self.core.hands.forget, [self.core.marks.of(job, attempt)])
+        self.core.after(self._close, job, attempt)
+
+    def _close(self, job: int, attempt: int) -> None:
+        self.over.discard((job, attempt))
+        self._untold.discard((job, attempt))
+        self.core.hands.forget([self.core.marks.of(job, attempt)])
+
+    def _begun_too(self, row: JobRow, said: dict[str, Any], left: dict[str, Any]) -> JobRow:
+        """Add to what a command left how it began; give the job as it was while it ran."""
+        left["started"] = said["started_at"]
+        left["process"] = (said["pid"], said["start_ticks"], said["started_mono"])
+        detail = {"attempt": row.attempt, "pid": said["pid"]}
+        if row.state != "assigned":
+            self.core.log("started", row.id, detail=detail, at=said["started_at"])
+            return row
+        self.core.log("started", row.id, before="queued", after="running", detail=detail, at=said["started_at"])
+        return row._replace(state="running")
 
     def _reason(self, pid: int | None, code: int | None, signal: int | None) -> tuple[str | None, str | None]:
         if signal is None:
@@ -161,7 +191,7 @@ class Outcomes:
         """Take it that an attempt never began: the job waits again."""
         row = self._open(job, attempt)
         if row is not None:
-            self.core.store.run("end_attempt", ("withdrawn", *([None] * 8), job, attempt))
+            self.core.store.run("end_attempt", ("withdrawn", *([None] * 11), job, attempt))
             # No try of the task's retries was used up.
             self.core.step(row._replace(tries_from=row.tries_from + 1), lc.Withdrawn())
 
@@ -308,7 +338,7 @@ class Outcomes:
         told = reason if reason == "spawn" else row.ending or reason
         bind = (
             "ended", left.get("started"), left["finished"], exit_code, signal, told, message,
-            left.get("cpu"), left.get("peak_rss"), row.id, row.attempt,
+            left.get("cpu"), left.get("peak_rss"), *left.get("process", _UNCHANGED), row.id, row.attempt,
         )  # fmt: skip
         self.core.store.run("end_attempt", bind)
         event = lc.Ended(
@@ -323,7 +353,10 @@ class Outcomes:
         self._take(row, event, left)
 
     def _vanish(self, row: JobRow, left: dict[str, Any], why: str) -> None:
-        bind = ("lost", None, left["finished"], None, None, row.ending, why, None, None, row.id, row.attempt)
+        bind = (
+            "lost", left.get("started"), left["finished"], None, None, row.ending, why, None, None,
+            *left.get("process", _UNCHANGED), row.id, row.attempt,
+        )  # fmt: skip
         self.core.store.run("end_attempt", bind)
         self._take(row, lc.Vanished(self.core.clock.wall(), why), left)
 

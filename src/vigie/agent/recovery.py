@@ -93,7 +93,8 @@ class Recovery:
         elif self._began(row) or procs.find_mark(mark) is not None:
             # It began, by the store, the keeper's files or /proc, and the keeper's journal is gone.
             self._orphan(row, mark)
-        elif row.ending == "stop":
+        elif row.ending == "stop" or row.job_state == "assigned":
+            # No keeper holds it any more: it waits for a slot like all others.
             agent.writer.post(agent.outcomes.never_began, row.job, row.n)
         else:
             # The keeper never heard of it: it was committed and not sent.

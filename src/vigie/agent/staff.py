@@ -184,7 +184,9 @@ class Staff:
         agent = self.agent
         place = agent.dispatch.assigned.get((job, attempt))
         if place is None:
-            return False
+            if agent.dispatch.ahead.holds((job, attempt)):
+                agent.world.withdraw([(job, attempt)])
+            return False  # it may have begun: then it is ended when the keeper says so
         worker, seq = place
         if worker.outlived:
             return False  # its page may be older than its deeds

@@ -80,8 +80,8 @@ class World:
 
     # --- commands -------------------------------------------------------------
 
-    def spawn_command(self, job: int, attempt: int) -> None:
-        """Have the keeper run a command's attempt."""
+    def spawn_command(self, job: int, attempt: int, lane: str | None = None, width: int | None = None) -> None:
+        """Have the keeper run a command's attempt, at once or when fewer than ``width`` live in its lane."""
         row = self.core.store.one("spawn_facts", (job,))
         if row is None:
             return
@@ -107,8 +107,18 @@ class World:
                 **({"blank": blank} if blank else {}),
                 "out": file(job, "out", attempt),
                 "err": file(job, "err", attempt),
+                **({} if lane is None else {"lane": lane}),
+                **({} if width is None else {"width": width}),
             }
         )
+
+    def withdraw(self, attempts: Sequence[tuple[int, int]]) -> None:
+        """Have the keeper drop those of the commands that it holds."""
+        self.keeper.send({"op": "withdraw", "marks": [self.core.marks.of(*attempt) for attempt in attempts]})
+
+    def withdrawn(self, mark: str) -> None:
+        """Forget what was to be done to a command once it had begun: it does not."""
+        self._later.pop(mark, None)
 
     def stdin_of(self, job: int, name: str | None) -> str | None:
         """Give the path of a job's ``in`` file, moved to its place if it is not there yet."""

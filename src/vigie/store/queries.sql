@@ -167,9 +167,10 @@ WHERE job = ? AND n = ? AND state IN ('assigned', 'running');
 UPDATE jobs SET started = ? WHERE id = ? AND attempt = ?;
 
 -- name: end_attempt
--- The end of an attempt.
+-- The end of an attempt; with it its beginning, if that was not written before.
 UPDATE attempts SET state = ?, started = coalesce(?, started), finished = ?, exit_code = ?,
-    signal = ?, reason = ?, message = ?, cpu = ?, peak_rss = ?
+    signal = ?, reason = ?, message = ?, cpu = ?, peak_rss = ?,
+    pid = coalesce(?, pid), start_ticks = coalesce(?, start_ticks), started_mono = coalesce(?, started_mono)
 WHERE job = ? AND n = ? AND state IN ('assigned', 'running');
 
 -- name: succeed_attempt

@@ -294,13 +294,15 @@ class Reader:
     @staticmethod
     def _queue(name: str, row: Row, busy: list[Row], queued: int) -> Row:
         slots = row.get("slots")
+        # A worker is one slot, whatever it holds; what the keeper holds has none yet.
+        taken = {("w", r["worker"]) for r in busy if r["worker"] is not None}
+        taken |= {("j", r["id"]) for r in busy if r["worker"] is None and r["state"] != "assigned"}
         return {
             "name": name,
             "slots": default_slots(name) if slots is None else slots,
             "rate": row.get("rate"),
             "paused": bool(row.get("paused")),
-            # A worker is one slot, whatever it holds.
-            "used": len({("w", r["worker"]) if r["worker"] is not None else ("j", r["id"]) for r in busy}),
+            "used": len(taken),
             "busy": [r["id"] for r in busy if r["state"] != "assigned"],
             "queued": queued + sum(r["state"] == "assigned" for r in busy),
         }
