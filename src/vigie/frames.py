@@ -75,7 +75,11 @@ def encode(header: dict[str, Any], blobs: Sequence[bytes] = ()) -> bytes:
 
 def assemble(text: bytes, blobs: Iterable[bytes] = ()) -> bytes:
     """Make a frame of a header that is JSON already and names its blobs' lengths."""
-    body = b"".join(blobs)
+    return headed(text, b"".join(blobs))
+
+
+def headed(text: bytes, body: bytes) -> bytes:
+    """Make a frame as :func:`assemble`, its blobs joined already."""
     return _PREFIX.pack(len(text), len(body)) + text + body
 
 

@@ -27,6 +27,7 @@ __all__ = ["Outcome", "read", "said_of", "unpack"]
 
 #: seq, job, attempt, started, finished, duration, cpu, rss, bytes of result and of records (-1: none), encoding.
 _GOOD = struct.Struct(">10qB")
+_SIZE = _GOOD.size
 _ENCODINGS = ("json", "pickle", "file")
 _INDEX = {name: index for index, name in enumerate(_ENCODINGS)}
 _WORDS = ("seq", "job", "attempt", "started", "finished", "duration", "cpu", "rss")
@@ -115,8 +116,8 @@ class Outcome:
         """Give the outcome as the frame that the journal keeps."""
         if self.good:
             numbers, body = self.packed()
-            text = b'{"seq":%d,"good":true,"blobs":[%d,%d]}' % (self.seq, _GOOD.size, len(body))
-            return frames.assemble(text, (numbers, body))
+            text = b'{"seq":%d,"good":true,"blobs":[%d,%d]}' % (self.seq, _SIZE, len(body))
+            return frames.headed(text, numbers + body)
         blobs: list[bytes] = []
         return named(self.add_to(blobs), blobs)
 

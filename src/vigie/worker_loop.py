@@ -34,6 +34,8 @@ MOST_JOBS = 100_000
 MOST_GROWTH = 500_000_000
 #: How often to look for frames between the jobs of a batch (ns).
 _LOOK = 5_000_000
+#: In so short a time (µs) no process can be made: to ask whether there is one takes longer than such a job.
+_INSTANT = 20
 
 
 class Worker:
@@ -187,7 +189,7 @@ class Worker:
     def _finish(self, outcome: Outcome) -> str | None:
         """Journal and report an outcome; give the reason to leave, if there is one."""
         reason = None
-        if worker_watch.has_children():
+        if outcome.duration > _INSTANT and worker_watch.has_children():
             left = worker_watch.stop_children()
             if left:
                 many = "1 process" if len(left) == 1 else f"{len(left)} processes"

@@ -66,13 +66,14 @@ class Job:
     def lot(cls, given: dict[str, Any], together: bytes) -> list[Job]:
         """Give the jobs of a lot: those from ``given`` on, with their arguments in one JSON array."""
         found: list[Job] = []
-        given = dict(given)
-        for both in payload.loads("json", together, None):
-            one = cls(given, not found)
-            one.both = both
+        seq, job = given["seq"], given["job"]
+        first = cls(given, True)
+        for at, both in enumerate(payload.loads("json", together, None)):
+            one = cls.__new__(cls)
+            one.seq, one.job, one.both, one.first = seq + at, job + at, both, not at
+            one.attempt, one.task, one.context = first.attempt, first.task, first.context
+            one.encoding, one.deps, one.args, one.blobs = "json", (), b"", ()
             found.append(one)
-            given["seq"] += 1
-            given["job"] += 1
         return found
 
 

@@ -234,10 +234,12 @@ class Dispatch:
         self._missed = False
         while True:
             if not only_now and self._full(queue, settings):
-                room = self.ahead.room(queue, self.holders[queue], settings.slots) if not settings.rate else 0
-                # One more, even if there is no room for it: it may have to go before those that are held.
-                page = min(page, max(room, 1))
-                only_now = not (room > 0 or self.ahead.held(queue) or self._room(queue))
+                room = self._room_ahead(queue, settings)
+                if room > 0 or self.ahead.held(queue):
+                    # One more, even if there is no room for it: it may have to go before those that are held.
+                    page = min(page, max(room, 1))
+                else:
+                    only_now = not self._room(queue)
             rows = self._ready(queue, only_now, page)
             if rows and self.ahead.outranked(queue, rows[0].priority):
                 self.ahead.call_back(queue, self._call_back)
@@ -286,7 +288,7 @@ class Dispatch:
             row = rows[at]
             free = bool(row.now) or not self._full(queue, settings)
             if row.kind == "command":
-                if not (free or self._may_go_ahead(queue, settings, row)):
+                if not (free or (not row.keyed and self._room_ahead(queue, settings) > 0)):
                     break
                 self._claim_command(queue, row, None if free else settings.slots)
                 self._spend(settings)
@@ -333,11 +335,9 @@ class Dispatch:
             end += 1
         return end - at
 
-    def _may_go_ahead(self, queue: str, settings: _Settings, row: ReadyRow) -> bool:
-        """Tell whether a command may be claimed without a free slot."""
-        if settings.rate or row.keyed or queue not in self.holders:
-            return False
-        return self.ahead.room(queue, self.holders[queue], settings.slots) > 0
+    def _room_ahead(self, queue: str, settings: _Settings) -> int:
+        """Give how many commands of a queue without a free slot may be claimed all the same."""
+        return 0 if settings.rate else self.ahead.room(queue, self.holders.get(queue, set()), settings.slots)
 
     def _claim_command(self, queue: str, row: ReadyRow, width: int | None) -> None:
         """Claim a command; with a ``width`` the keeper holds it until fewer live in the queue."""
