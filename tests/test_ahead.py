@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -126,11 +128,15 @@ def held(home: HomeUnderTest) -> Iterator[Held]:
 def test_what_is_held_shows_as_queued(held: Held, vigie: Program) -> None:
     first = held.jobs[0]
     assert first.state == "queued"
-    why = vigie("why", str(first.id)).stdout
-    assert "begins by itself when one of those that run in that queue has ended" in why
-    listed = json.loads(vigie("queue", "list", "--json", check=True).stdout)
-    (queue,) = [queue for queue in listed if queue["name"] == LANE]
+    assert f"{LANE} has 1 of 1 slots busy ({held.busy.id})" in vigie("why", str(first.id)).stdout
+    last = held.jobs[-1]
+    assert f"{len(held.jobs) - 1} jobs of that queue are before it" in vigie("why", str(last.id)).stdout
+    (queue,) = [
+        queue for queue in json.loads(vigie("queue", "list", "--json", check=True).stdout) if queue["name"] == LANE
+    ]
     assert (queue["used"], queue["queued"]) == (1, len(held.jobs))
+    behind = json.loads(vigie("start", "--queue", LANE, "--priority", "-1", "--json", "true").stdout)["id"]
+    assert f"{len(held.jobs)} jobs of that queue are before it" in vigie("why", str(behind)).stdout
 
 
 def test_they_go_in_order_and_one_at_a_time(home: HomeUnderTest) -> None:
@@ -147,13 +153,98 @@ def test_they_go_in_order_and_one_at_a_time(home: HomeUnderTest) -> None:
     assert {job.info()["attempt"] for job in jobs} == {1}
 
 
-def test_stop_takes_back_what_is_held(held: Held) -> None:
+def test_stop_takes_back_what_is_held(home: HomeUnderTest, held: Held) -> None:
     unwanted, other = held.jobs[:2]
     unwanted.stop()
     assert unwanted.state == "stopped"
     held.busy.stop(grace=0)
     assert other.wait(30).state == "completed"
     assert unwanted.info()["started"] is None
+    assert unwanted.info()["attempt"] == 0
+    last = events(home, unwanted)[-2:]
+    assert last == [("stop", "queued", "queued"), ("withdrawn", "queued", "stopped")]
+
+
+def events(home: HomeUnderTest, job: vigie.Job) -> list[tuple[str, str | None, str | None]]:
+    with closing(apsw.Connection(home.db, flags=apsw.SQLITE_OPEN_READONLY)) as db:
+        text = "SELECT verb, before, after FROM events WHERE ? BETWEEN job AND coalesce(last, job) ORDER BY id"
+        return db.execute(text, (job.id,)).fetchall()
+
+
+def test_what_is_named_in_one_stop_does_not_begin_by_another_s_end(home: HomeUnderTest) -> None:
+    for _ in range(5):
+        words = ("sh", "-c", f"echo $VIGIE_JOB >> {home / 'log'}")
+        held = hold_commands(lambda: state_of(home, "assigned"), words=words)
+        session().client.call("stop", ids=[held.busy.id, *(job.id for job in held.jobs)], grace=0)
+        assert {job.state for job in held.jobs} == {"stopped"}
+    assert not (home / "log").exists()
+
+
+def test_what_is_held_can_be_removed(home: HomeUnderTest, held: Held) -> None:
+    held.jobs[0].remove(force=True)
+    assert held.jobs[0].id not in {job.id for job in vigie.jobs()}
+    held.jobs.pop(0)
+
+
+def test_more_slots_let_nobody_overtake(home: HomeUnderTest) -> None:
+    words = ["sh", "-c", "sleep 0.2"]
+    held = hold_commands(lambda: state_of(home, "assigned"), words=tuple(words), count=8)
+    more = [vigie.start(words, queue=LANE) for _ in range(6)]
+    session().client.call("queue_set", name=LANE, slots=12)
+    jobs = [*held.jobs, *more]
+    for job in jobs:
+        assert job.wait(30).state == "completed"
+    began = [job.info()["started"] for job in jobs]
+    assert began == sorted(began)
+    assert {job.info()["attempt"] for job in jobs} == {1}
+    held.busy.stop(grace=0)
+
+
+def test_a_pause_that_is_carried_out_twice_reaches_the_keeper(home: HomeUnderTest, held: Held) -> None:
+    """A round is undone for another request that was refused after it had written."""
+    stop = threading.Event()
+
+    def refused() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(vigie.VigieError):
+                vigie.start(["true"], queue="no-such-queue")
+
+    others = [threading.Thread(target=refused) for _ in range(2)]
+    for other in others:
+        other.start()
+    try:
+        for _ in range(10):
+            session().client.call("queue_pause", name=LANE)
+            until(lambda: not state_of(home, "assigned"))
+            session().client.call("queue_resume", name=LANE)
+            until(lambda: {job.id for job in held.jobs} <= state_of(home, "assigned"))
+    finally:
+        stop.set()
+        for other in others:
+            other.join()
+    assert not [name for name in os.listdir(home.tmp) if name.startswith("blank")]
+
+
+def test_what_began_while_no_agent_listened_has_its_facts(home: HomeUnderTest, held: Held) -> None:
+    (agent,) = home.processes("agent")
+    pid = until(lambda: held.busy.info()["pid"])
+    ended = lambda: Path(home.keeper_journal).read_text().count('"ended"')
+    before = ended()
+    os.kill(agent.pid, signal.SIGSTOP)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: ended() >= before + len(held.jobs) + 1)
+    finally:
+        os.kill(agent.pid, signal.SIGKILL)
+    for job in held.jobs:
+        info = job.wait(30).info()
+        assert (info["state"], info["attempt"]) == ("completed", 1)
+        assert info["started"] is not None
+        assert info["duration"] > 0
+        assert [said for said in events(home, job) if said[0] in ("started", "ended")] == [
+            ("started", "queued", "running"),
+            ("ended", "running", "completed"),
+        ]
 
 
 def test_a_pause_takes_back_what_is_held(home: HomeUnderTest, held: Held) -> None:
@@ -233,7 +324,8 @@ def test_what_was_called_back_is_not_replaced_before_all_have_answered() -> None
     asked: list[Any] = []
     for _ in range(2):
         ahead.call_back("q", asked.append)
-    assert asked == [[(2, 1), (3, 1)]]
+    assert asked == [[(2, 1), (3, 1)]] * 2
+    assert ahead.called_back("q")
     ahead.over((2, 1))
     assert ahead.room("q", {(1, 1)}, 2) == 0
     assert ahead.begun((3, 1)) == "q"

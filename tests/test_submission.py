@@ -389,3 +389,11 @@ def test_input_that_cannot_be_read(home: Home, tmp_path: Path) -> None:
 def test_shell_and_function_are_public_too(here: Path) -> None:
     assert shell("a | b", Options()).task["argv"][0] == "/bin/sh"
     assert function("m:f", Options()).blobs == [b"[[],{}]"]
+
+
+def test_none_is_as_if_an_option_were_not_given() -> None:
+    names = [name for name in vars(Options) if not name.startswith("_") and not callable(getattr(Options, name))]
+    nothing = Options(**dict.fromkeys(names))
+    assert nothing.fields() == Options().fields()
+    with pytest.raises(UsageError):
+        Options(nonsense=None)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
+from vigie import worker_context
 from worker_harness import HERE, start, texts, worker  # noqa: F401 - fixtures
 
 
@@ -121,3 +123,16 @@ def test_the_umask_of_a_job_does_not_keep_us_from_its_records(worker):
     result = worker.run(hostile)
     assert texts(worker.records(result)) == ["x" * 5000 + "\n"]
     assert os.stat(worker.home.job_file(result.job, "records")).st_mode & 0o777 == 0o600
+
+
+def test_handlers_are_put_back_though_one_of_them_comes_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", signal.signal)
+    signals = worker_context._Signals()
+    before = signal.getsignal(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    with monkeypatch.context() as patched:
+        patched.setattr(worker_context._raw_signal, "signal", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            signals.restore()
+    signals.restore()
+    assert signal.getsignal(signal.SIGUSR1) is before

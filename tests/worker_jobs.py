@@ -314,7 +314,7 @@ def own_signal():
     import signal
 
     seen = []
-    signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    signal.signal(signalnum=signal.SIGTERM, handler=lambda number, frame: seen.append(number))
     signal.raise_signal(signal.SIGTERM)
     return seen == [signal.SIGTERM]
 

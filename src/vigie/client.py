@@ -158,6 +158,17 @@ class Client:
         """
         return self._wait({"ids": list(ids), "any": any, "timeout": timeout, "results": results})
 
+    def remove(self, ids: Sequence[int], *, force: bool) -> dict[str, Any]:
+        """Remove jobs; with ``force`` those that wait too, also where they have to be taken back first."""
+        answer = self.call("remove", ids=list(ids), force=force)
+        waiting = [refusal["id"] for refusal in answer["refused"] if refusal.get("state") == "queued"]
+        if not (force and waiting):
+            return answer
+        self.call("stop", ids=waiting, grace=None)
+        again = self.call("remove", ids=waiting, force=True)
+        others = [refusal for refusal in answer["refused"] if refusal["id"] not in waiting]
+        return {"removed": sorted(answer["removed"] + again["removed"]), "refused": others + again["refused"]}
+
     def shutdown(self) -> bool:
         """Ask the agent to end; work goes on under the keeper. False when none runs."""
         try:

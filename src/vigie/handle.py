@@ -372,7 +372,7 @@ class Job:
         Refused
             When it runs.
         """
-        answer = self._session.client.call("remove", ids=[self.id], force=force)
+        answer = self._session.client.remove([self.id], force=force)
         if answer["refused"]:
             raise Refused(answer["refused"][0]["why"])
 

@@ -111,6 +111,8 @@ class Keeper:
         )
         self.ending = False
         self._unwritten = False
+        #: Lanes in which somebody has ended.
+        self._freed: set[str] = set()
         self._idle_since: float | None = None
         self._catch_signals()
         self._take_over(carried or {})
@@ -287,7 +289,11 @@ class Keeper:
         point("keeper-after-started-report")
 
     def _reap(self) -> None:
-        """Reap every child that has ended; orphans that landed here too."""
+        """Reap every child that has ended, orphans that landed here too, and begin what waited for that."""
+        self._wait()
+        self._fill()
+
+    def _wait(self) -> None:
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -298,6 +304,19 @@ class Keeper:
             child = self.own.pop(pid, None)
             if child is not None:
                 self._ended(child, status, usage)
+
+    def _fill(self) -> None:
+        """Begin what waits for room in the lanes in which somebody has ended.
+
+        What the agent has said by now comes first: who told it to drop a command, and
+        then ended the one before, sees it dropped.
+        """
+        if self._freed:
+            self.talk.listen()
+        while self._freed:
+            lane = self._freed.pop()
+            while (request := self.lanes.next(lane)) is not None:
+                self._begin(request["mark"], request)
 
     def _adopted_ended(self, child: Child) -> None:
         status = procs.exit_status(child.identity, child.fd)
@@ -325,9 +344,9 @@ class Keeper:
             child.popen.returncode = os.waitstatus_to_exitcode(status)
         self.talk.report(child.mark, "end")
         point("keeper-after-ended-report")
-        self.lanes.leave(child.lane)
-        while (request := self.lanes.next(child.lane)) is not None:
-            self._begin(request["mark"], request)
+        if child.lane is not None:
+            self.lanes.leave(child.lane)
+            self._freed.add(child.lane)
 
     def _signal(self, request: dict[str, Any]) -> None:
         child = self._living(str(request.get("mark")))

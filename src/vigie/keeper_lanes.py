@@ -43,12 +43,11 @@ class Lanes:
         if lane is not None:
             self._living[lane] = self._living.get(lane, 0) + 1
 
-    def leave(self, lane: str | None) -> None:
+    def leave(self, lane: str) -> None:
         """Count one that was reaped."""
-        if lane is not None:
-            self._living[lane] -= 1
-            if not self._living[lane]:
-                del self._living[lane]
+        self._living[lane] -= 1
+        if not self._living[lane]:
+            del self._living[lane]
 
     def has_room(self, request: dict[str, Any]) -> bool:
         """Tell whether a spawn may begin now: it names no width, or fewer live in its lane and nothing waits."""
@@ -63,10 +62,10 @@ class Lanes:
         if all(other["mark"] != request["mark"] for other in waiting):
             waiting.append(request)
 
-    def next(self, lane: str | None) -> dict[str, Any] | None:
+    def next(self, lane: str) -> dict[str, Any] | None:
         """Take the first that waits in a lane, if there is room for it."""
-        waiting = self._waiting.get(lane) if lane is not None else None
-        if not waiting or lane is None or self._living.get(lane, 0) >= waiting[0]["width"]:
+        waiting = self._waiting.get(lane)
+        if not waiting or self._living.get(lane, 0) >= waiting[0]["width"]:
             return None
         first = waiting.popleft()
         if not waiting:

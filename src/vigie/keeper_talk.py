@@ -125,6 +125,11 @@ class Talk:
             self.agent.todo.append((mark, kind, replay))
             self._flush(self.agent)
 
+    def listen(self) -> None:
+        """Obey what the agent has said by now."""
+        if self.agent is not None:
+            self._serve(self.agent, _READ)
+
     def replay(self) -> None:
         """Tell the agent everything that is not forgotten."""
         if self.agent is None:

@@ -35,6 +35,9 @@ class Hands(Protocol):
     def withdraw(self, attempts: Sequence[tuple[int, int]]) -> None:
         """Have the keeper drop those of the commands that it holds."""
 
+    def withdrawn(self, job: int, attempt: int) -> None:
+        """Let go of what was kept for a command that will not begin."""
+
     def spawn_worker(self, worker: int) -> None:
         """Have the keeper run a worker."""
 

@@ -73,12 +73,13 @@ class Options:
     key: str | None = None
 
     def __init__(self, **given: Any) -> None:
-        #: Which of them were given.
-        self.given: frozenset[str] = frozenset(given)
         for key, value in given.items():
             if key.startswith("_") or not hasattr(type(self), key):
                 raise UsageError(f"there is no option {key}", "see: vigie start -h")
-            setattr(self, key, value)
+            if value is not None:
+                setattr(self, key, value)
+        #: Which of them were given; None is as if it were not.
+        self.given: frozenset[str] = frozenset(key for key, value in given.items() if value is not None)
         self._fields: tuple[dict[str, Any], dict[str, Any]] | None = None
 
     def fields(self) -> tuple[dict[str, Any], dict[str, Any]]:

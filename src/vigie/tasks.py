@@ -166,8 +166,8 @@ def start_many(function: Callable[..., Any], calls: Iterable[Sequence[Any]], /) 
 
 def _options(given: dict[str, Any]) -> Options:
     for name in ("after", "after_any"):
-        if name in given:
-            value = given[name]
+        value = given.get(name)
+        if value is not None:
             several = [value] if isinstance(value, Job | int) else list(value)
             given = {**given, name: [job.id if isinstance(job, Job) else int(job) for job in several]}
     return Options(**given)

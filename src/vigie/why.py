@@ -156,10 +156,7 @@ def _queued(facts: Facts, made: Explanation) -> None:
     if not facts.agent:
         made.say("No agent runs, so nothing is handed out.")
         made.suggest("vigie agent start")
-    if job["assigned"] and job["worker"] is None:
-        made.say("It is one of the next, and begins by itself when one of those that run in that queue has ended.")
-        return
-    if job["assigned"]:
+    if job["assigned"] and job["worker"] is not None:
         made.say(f"It was handed to worker {job['worker']}, behind others of its batch, and has not begun.")
         return
     found = _held_back_by_keys(facts, made) | _held_back_by_queue(facts, made)

@@ -86,39 +86,35 @@ class _Variable:
 
 
 class _Signals:
-    """The handlers of signals, and the alarms, as they were before a job.
+    """The handlers of signals, as they were before a job, and no alarm.
 
-    To look at all of them takes a tenth of the time of a tiny job: so whoever may
+    To look at all handlers takes a tenth of the time of a tiny job: so whoever may
     change them is noticed when it is called.
     """
 
     def __init__(self) -> None:
         self._handlers = [_raw_signal.getsignal(n) for n in _USUAL]
         self._touched = True
-        for name in ("signal", "alarm", "setitimer"):
-            self._watch(name)
+        original = signal.signal
 
-    def _watch(self, name: str) -> None:
-        original = getattr(signal, name, None)
-        if original is not None:
+        @functools.wraps(original)
+        def watched(*args: Any, **named: Any) -> Any:
+            self._touched = True
+            return original(*args, **named)
 
-            @functools.wraps(original)
-            def watched(*args: Any) -> Any:
-                self._touched = True
-                return original(*args)
-
-            setattr(signal, name, watched)
+        signal.signal = watched
 
     def restore(self) -> None:
         """Put back what was changed."""
+        _raw_signal.setitimer(signal.ITIMER_REAL, 0.0)
         if not self._touched:
             return
-        self._touched = False
-        _raw_signal.setitimer(signal.ITIMER_REAL, 0.0)
         if list(map(_raw_signal.getsignal, _USUAL)) != self._handlers:
             for number, handler in zip(_USUAL, self._handlers):  # noqa: B905 - Python 3.9
                 if handler is not None and _raw_signal.getsignal(number) != handler:
                     _raw_signal.signal(number, handler)
+        # Not before: a handler that raises in here leaves the rest to the next call.
+        self._touched = False
 
 
 class Surroundings:

@@ -53,6 +53,10 @@ class Ahead:
         """Give how many of a queue are held."""
         return len(self._held.get(queue, ()))
 
+    def called_back(self, queue: str) -> bool:
+        """Tell whether what is held of a queue was called back, and has not answered yet."""
+        return queue in self._called
+
     def holds(self, attempt: Attempt) -> bool:
         """Tell whether an attempt was claimed ahead and, as far as we know, has not begun."""
         return attempt in self._queues
@@ -108,9 +112,12 @@ class Ahead:
         return held is not None and min(held.values()) < priority
 
     def call_back(self, queue: str, tell: Callable[[Sequence[Attempt]], None]) -> None:
-        """Want back what is held of a queue; each answers that it began or that it will not."""
+        """Want back what is held of a queue; each answers that it began or that it will not.
+
+        As often as it is asked: what was told in a round that was undone, nobody has heard.
+        """
         held = self._held.get(queue)
-        if held is not None and queue not in self._called:
+        if held is not None:
             self._called.add(queue)
             tell(list(held))
 

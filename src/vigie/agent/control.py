@@ -116,7 +116,7 @@ class Control:
                 self.core.step(row, lc.StopAsked(), who=who)
             elif row.state not in FINISHED:
                 why = f"job {job} is {public_state(row.state)}; stop it first: vigie stop {job}"
-                refused.append({"id": job, "why": why})
+                refused.append({"id": job, "why": why, "state": public_state(row.state)})
                 continue
             wanted = self.core.store.one("wanted_by", (job,))
             if wanted is not None:

@@ -170,12 +170,12 @@ class Core:
 
     def step(
         self, row: JobRow, event: lc.Event, *, who: Who = NOBODY, left: dict[str, Any] | None = None,
-        detail: dict[str, Any] | None = None,
+        detail: dict[str, Any] | None = None, at: int | None = None,
     ) -> lc.State:  # fmt: skip
         """Take one event: write the new state and note its effects.
 
         ``left`` is what an ended attempt left behind (columns of ``finish_job``),
-        ``detail`` what the timeline should say that the new state does not.
+        ``detail`` what the timeline should say that the new state does not, ``at`` when it happened.
 
         Raises
         ------
@@ -198,7 +198,7 @@ class Core:
             self.store.finish(row, new, left or {"finished": self.clock.wall()})
         else:
             self.store.move(row, new)
-        self._note(row, event, new, who, detail)
+        self._note(row, event, new, who, detail, at)
         for effect in effects:
             _EFFECTS[effect](self, row, new)
         return new
@@ -216,9 +216,12 @@ class Core:
         self.after(self.hands.over, ends)
         return True
 
-    def _note(self, row: JobRow, event: lc.Event, new: lc.State, who: Who, more: dict[str, Any] | None) -> None:
-        before = public_state(row.state)
-        after = public_state(type(new).__name__.lower())
+    def _note(
+        self, row: JobRow, event: lc.Event, new: lc.State, who: Who, more: dict[str, Any] | None, at: int | None
+    ) -> None:
+        waited = row.claimed_ahead
+        before = "queued" if waited else public_state(row.state)
+        after = "queued" if waited and isinstance(event, lc.StopAsked) else public_state(type(new).__name__.lower())
         detail = more
         match new:
             case lc.Failed(reason, code, signal, message):
@@ -231,7 +234,7 @@ class Core:
                 detail = more or {"attempt": attempt, "ending": ending}
             case lc.Blocked(by, due):
                 detail = {"by": by, "due": due}
-        self.log(_VERBS[type(event)], row.id, who=who, before=before, after=after, detail=detail)
+        self.log(_VERBS[type(event)], row.id, who=who, before=before, after=after, detail=detail, at=at)
 
     def _ready(self, row: JobRow, new: lc.State) -> None:
         self.arrive(row.queue)
@@ -283,7 +286,8 @@ class Core:
         self.after(self.hands.terminate, row.id, row.attempt, grace)
 
     def _take_back(self, row: JobRow, new: lc.State) -> None:
-        self.after(self.take_back, row.id, row.attempt)
+        # First of all: what ends something else next makes room for it.
+        self.at_once(self.take_back, row.id, row.attempt)
 
     def _freeze(self, row: JobRow, new: lc.State) -> None:
         self.store.run("freeze_attempt", (self.clock.mono(), row.id, row.attempt))

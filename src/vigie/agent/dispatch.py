@@ -149,6 +149,7 @@ class Dispatch:
         if queue is not None:
             self.running[job, attempt] = queue
             self.hold(queue, (job, attempt))
+            self.core.dirty.add(queue)
 
     def _call_back(self, attempts: Sequence[tuple[int, int]]) -> None:
         self.core.after(self.core.hands.withdraw, attempts)
@@ -230,7 +231,8 @@ class Dispatch:
         settings = self.settings(queue)
         if settings.paused or queue in self.core.drained:
             return
-        page, only_now = FIRST_PAGE, False
+        # Nobody overtakes what was called back, but for those that pass the slots.
+        page, only_now = FIRST_PAGE, self.ahead.called_back(queue)
         self._missed = False
         while True:
             if not only_now and self._full(queue, settings):
@@ -241,8 +243,10 @@ class Dispatch:
                 else:
                     only_now = not self._room(queue)
             rows = self._ready(queue, only_now, page)
-            if rows and self.ahead.outranked(queue, rows[0].priority):
+            if rows and not only_now and self.ahead.outranked(queue, rows[0].priority):
                 self.ahead.call_back(queue, self._call_back)
+                only_now = True
+                continue
             claimed = self._claim_rows(queue, settings, rows)
             if claimed < len(rows):
                 if only_now:
@@ -385,6 +389,8 @@ class Dispatch:
         if worker.holding and worker.queue is None:
             worker.queue = queue
             self.hold(queue, worker.id)
+            # The keeper counts no workers.
+            self.ahead.call_back(queue, self._call_back)
 
     def _send(self, worker: int, jobs: list[tuple[int, int, int]]) -> None:
         if self.workers[worker].ready:

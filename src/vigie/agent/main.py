@@ -301,7 +301,6 @@ class Agent:
         elif op == "failed":
             post(outcomes.failed, job, attempt, said)
         elif op == "withdrawn":
-            self.world.withdrawn(self.core.marks.of(job, attempt))
             post(outcomes.never_began, job, attempt)
         elif op == "lost":
             post(outcomes.lost, job, attempt, "it ended while neither agent nor keeper lived")

@@ -118,11 +118,11 @@ class Outcomes:
         detail = {"attempt": attempt, "pid": said["pid"]}
         if row.state == "assigned":
             self.dispatch.begun(job, attempt)
-            self.core.step(row._replace(started=said["at"]), lc.Begun(), detail=detail)
+            self.core.step(row._replace(started=said["at"]), lc.Begun(), detail=detail, at=said["at"])
         else:
             self.core.store.run("job_started", (said["at"], job, attempt))
             if not said.get("replay"):
-                self.core.log("started", job, detail=detail, at=said["at"])
+                self._log_started(row, detail, said["at"])
         if row.timeout is not None:
             self.core.after(self.began, job, attempt, said["mono"])
 
@@ -140,12 +140,12 @@ class Outcomes:
         row = self._open(job, attempt)
         if row is not None:
             left: dict[str, Any] = {"finished": said["at"], "peak_rss": said.get("peak_rss"), "cpu": said.get("cpu")}
-            if (job, attempt) in self._untold and "started_mono" in said:
+            facts = None if (job, attempt) in self._untold else self.core.store.one("attempt", (job, attempt))
+            began = facts[6] if facts else None
+            if began is None and said.get("started_mono") is not None:
+                # Nobody has told, or the agent that was told has died.
                 row = self._begun_too(row, said, left)
                 began = said["started_mono"]
-            else:
-                facts = self.core.store.one("attempt", (job, attempt))
-                began = facts[6] if facts else None
             left["duration"] = None if began is None else max(0, said["mono"] - began)
             self.dispatch.ahead.ended(row.queue, left["duration"])
             code, signal = said.get("exit_code"), said.get("signal")
@@ -166,11 +166,14 @@ class Outcomes:
         left["started"] = said["started_at"]
         left["process"] = (said["pid"], said["start_ticks"], said["started_mono"])
         detail = {"attempt": row.attempt, "pid": said["pid"]}
-        if row.state != "assigned":
-            self.core.log("started", row.id, detail=detail, at=said["started_at"])
-            return row
-        self.core.log("started", row.id, before="queued", after="running", detail=detail, at=said["started_at"])
-        return row._replace(state="running")
+        self._log_started(row, detail, said["started_at"])
+        return row._replace(state="running", started=said["started_at"])
+
+    def _log_started(self, row: JobRow, detail: dict[str, Any], at: int) -> None:
+        if row.claimed_ahead:
+            self.core.log("started", row.id, before="queued", after="running", detail=detail, at=at)
+        else:
+            self.core.log("started", row.id, detail=detail, at=at)
 
     def _reason(self, pid: int | None, code: int | None, signal: int | None) -> tuple[str | None, str | None]:
         if signal is None:
@@ -190,7 +193,11 @@ class Outcomes:
     def never_began(self, job: int, attempt: int) -> None:
         """Take it that an attempt never began: the job waits again."""
         row = self._open(job, attempt)
-        if row is not None:
+        if row is not None and row.claimed_ahead:
+            self.core.step(row, lc.Withdrawn())
+            self.core.store.unclaim(job, attempt)
+            self.core.after(self.core.hands.withdrawn, job, attempt)
+        elif row is not None:
             self.core.store.run("end_attempt", ("withdrawn", *([None] * 11), job, attempt))
             # No try of the task's retries was used up.
             self.core.step(row._replace(tries_from=row.tries_from + 1), lc.Withdrawn())

@@ -56,6 +56,8 @@ class World:
         self.links: dict[int, WorkerLink] = {}
         #: What has to wait until an attempt's process is known.
         self._later: dict[str, list[Callable[[], None]]] = {}
+        #: Directories named to the keeper with a command that it holds.
+        self._lent: dict[str, str] = {}
         #: Set by main: (job, attempt) -> take back what its worker holds behind it.
         self.spare: Callable[[int, int], bool] = lambda job, attempt: True
         #: Called with a job whose files were deleted.
@@ -94,6 +96,8 @@ class World:
             return
         file = self.home.job_file
         blank = self.on_spawn(job, attempt, most, new=attempt == 1 and given is None)
+        if blank and width is not None:
+            self._lent[mark] = blank
         self.keeper.send(
             {
                 "op": "spawn",
@@ -116,9 +120,13 @@ class World:
         """Have the keeper drop those of the commands that it holds."""
         self.keeper.send({"op": "withdraw", "marks": [self.core.marks.of(*attempt) for attempt in attempts]})
 
-    def withdrawn(self, mark: str) -> None:
+    def withdrawn(self, job: int, attempt: int) -> None:
         """Forget what was to be done to a command once it had begun: it does not."""
+        mark = self.core.marks.of(job, attempt)
         self._later.pop(mark, None)
+        blank = self._lent.pop(mark, None)
+        if blank is not None:
+            shutil.rmtree(blank, ignore_errors=True)
 
     def stdin_of(self, job: int, name: str | None) -> str | None:
         """Give the path of a job's ``in`` file, moved to its place if it is not there yet."""
@@ -260,6 +268,7 @@ class World:
 
     def began(self, mark: str) -> None:
         """Do what had to wait until a process was known."""
+        self._lent.pop(mark, None)
         for work in self._later.pop(mark, ()):
             work()
 

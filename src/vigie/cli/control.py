@@ -113,7 +113,7 @@ def _remove(args: argparse.Namespace, out: Context) -> int:
 
     states = (*FINISHED, "queued", "blocked") if args.force else FINISHED
     ids = selection(args, out, states)
-    answer = out.client().call("remove", ids=ids, force=args.force) if ids else {"removed": [], "refused": []}
+    answer = out.client().remove(ids, force=args.force) if ids else {"removed": [], "refused": []}
     if args.json:
         out.json(answer)
     for refusal in answer["refused"]:

@@ -25,7 +25,7 @@ EXAMPLES = """\
 vigie events                       # the newest
 vigie events --since 1h --name 'backup*'
 vigie events --follow
-vigie events --json --limit 0 | jq 'select(.uid != null)'   # what people did
+vigie events --json --limit 0 | jq '.[] | select(.uid != null)'   # what people did
 """
 USUAL = 50
 _POLL = 0.05

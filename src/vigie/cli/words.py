@@ -46,7 +46,7 @@ How durations, sizes, rates and times are written.
     "sel": """\
 Which jobs a verb is about: JOB…, or a FILTER, or --all.
   JOB      id, name (its newest), last, or - (ids on stdin)
-  FILTER   --state S --name GLOB --tag T --queue Q --since T --schedule N --service N --parent JOB
+  FILTER   --state S --name GLOB --tag T --queue Q --since T
   --all    all jobs that the verb can do something to: stop, those that have not ended;
            resume, the suspended ones (vigie VERB -h)""",
     "what": """\

@@ -201,6 +201,14 @@ ORDER BY a.worker, a.seq, a.job;
 SELECT state, worker, seq, pid, start_ticks, started, started_mono, suspended, frozen_mono, o.boot
 FROM attempts JOIN owners o ON o.id = owner WHERE job = ? AND n = ?;
 
+-- name: unclaim_job
+-- A command that was claimed ahead and did not begin is as it was before …
+UPDATE jobs SET attempt = attempt - 1 WHERE id = ? AND attempt = ?;
+
+-- name: unclaim_attempt
+-- … and its attempt, which nobody has seen, is none.
+DELETE FROM attempts WHERE job = ? AND n = ? AND state = 'assigned';
+
 -- name: earlier_attempts
 -- The attempts of a job before one, and when their main processes began (job, attempt).
 SELECT n, start_ticks FROM attempts WHERE job = ? AND n < ? AND state <> 'withdrawn';

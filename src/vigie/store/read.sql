@@ -134,10 +134,16 @@ LEFT JOIN attempts AS a ON a.job = j.id AND a.n = j.attempt
 WHERE j.finished IS NULL AND j.state <> 'queued' AND j.state IN ('running', 'suspended', 'assigned') ORDER BY j.id;
 
 -- name: ahead
--- How many of its queue come before a queued job.
+-- How many of its queue come before a queued job, and have not been handed out.
 SELECT count(*) FROM jobs INDEXED BY jobs_ready
-WHERE state = 'queued' AND queue = :queue
+WHERE state = 'queued' AND queue = :queue AND :assigned = 0
     AND (priority > :priority OR (priority = :priority AND id < :job));
+
+-- name: assigned_ahead
+-- How many of its queue come before it, and were handed out and have not begun.
+SELECT count(*) FROM jobs INDEXED BY jobs_open
+WHERE finished IS NULL AND state <> 'queued' AND state = 'assigned' AND queue = :queue
+    AND (:assigned = 0 OR priority > :priority OR (priority = :priority AND id < :job));
 
 -- name: events_back
 -- A page of events, newest first.

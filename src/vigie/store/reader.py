@@ -309,7 +309,8 @@ class Reader:
 
     def ahead(self, row: Row) -> int:
         """Give how many jobs of its queue are handed out before a queued one."""
-        rows = self._rows("ahead", queue=row["queue"], priority=row["priority"], job=row["id"])
+        whose = {"queue": row["queue"], "priority": row["priority"], "job": row["id"], "assigned": row["assigned"]}
+        rows = [*self._rows("ahead", **whose), *self._rows("assigned_ahead", **whose)]
         return sum(int(next(iter(row.values()))) for row in rows)
 
     def counts(self) -> dict[str, int]:

@@ -51,6 +51,11 @@ class JobRow(NamedTuple):
     timeout: int | None
     fresh: int
 
+    @property
+    def claimed_ahead(self) -> bool:
+        """Whether it is a command that the keeper was given to hold and, as far as we know, has not begun."""
+        return self.started is None and self.kind == "command" and self.state in ("assigned", "running")
+
     def life(self) -> lc.State:
         """Give the state with the fields that exist in it."""
         state: lc.State = _FROM_ROW[self.state](self)

@@ -568,6 +568,11 @@ class Store:
         self.run("insert_attempt", bind)
         return True
 
+    def unclaim(self, job: int, attempt: int) -> None:
+        """Undo the claim of a command that did not begin."""
+        self.run("unclaim_job", (job, attempt))
+        self.run("unclaim_attempt", (job, attempt))
+
     def keys_free(self, job: int) -> bool:
         """Tell whether every concurrency key of a job has room."""
         return bool(self.row("keys_free", (job,))[0])
