@@ -19,7 +19,9 @@ import work
 from conftest import HomeUnderTest, Program, until
 from vigie.agent.marks import Marks
 from vigie.agent.upkeep import WAL
+from vigie.agent.watch import Watch
 from vigie.client import Client
+from vigie.procs import Identity, alive, start_ticks
 from vigie.session import session
 from vigie.store.sqlite import LOG
 
@@ -315,3 +317,17 @@ def test_agents_that_do_not_live_long_do_not_let_the_log_grow(home: HomeUnderTes
     kill(home, "agent")
     assert vigie.start(len, "x").result(30) == 1
     assert os.stat(home.db).st_size > before + 2_000_000
+
+
+def test_an_orphan_that_is_reaped_before_anybody_names_it_keeps_its_exit_code() -> None:
+    """The keeper died with its report on the way; its child came to the agent, which reads the report after that."""
+    watch = Watch()
+    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+    identity = Identity(child.pid, start_ticks(child.pid) or 0)
+    until(lambda: not alive(identity))
+    watch.reap()
+    watch.follow("t.1.1", identity.pid, identity.start_ticks)
+    assert (watch.learn("t.1.1") or {})["exit_code"] == 7
+    watch.follow("t.2.1", identity.pid, identity.start_ticks + 1)
+    assert watch.learn("t.2.1") is None
+    child.returncode = 7

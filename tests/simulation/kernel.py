@@ -6,6 +6,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 from vigie.procs import Identity, Process
@@ -213,6 +214,14 @@ class Kernel:
                 return child.pid, child.status
         return 0, 0
 
+    def ended_child(self) -> int | None:
+        """Give an ended child of whoever executes, as ``waitid`` that leaves it there."""
+        assert self.me is not None
+        children = [proc for proc in self.table.values() if proc.ppid == self.me.pid]
+        if not children:
+            raise ChildProcessError
+        return next((child.pid for child in children if not child.living), None)
+
     def power_cut(self) -> None:
         """Everything is gone, the monotonic clock and the start times begin anew."""
         for proc in list(self.table.values()):
@@ -348,6 +357,10 @@ class Os:
 
     def set_inheritable(self, fd: int, inheritable: bool) -> None:
         return
+
+    def waitid(self, kind: int, number: int, options: int) -> Any:
+        pid = self._now().ended_child()
+        return None if pid is None else SimpleNamespace(si_pid=pid)
 
     def waitpid(self, pid: int, options: int) -> tuple[int, int]:
         return self._now().wait()

@@ -7,6 +7,7 @@ death alone costs no exit code.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -14,6 +15,10 @@ from vigie import procs
 from vigie.procs import Identity
 
 __all__ = ["Watch", "exit_fields"]
+
+
+#: Orphans that are remembered.
+MOST = 1_000
 
 
 def exit_fields(status: int) -> dict[str, Any]:
@@ -32,7 +37,8 @@ class Watch:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Identity, int | None]] = {}
-        self._reaped: dict[int, int] = {}
+        #: How orphans ended that came to us, the oldest first: of some we hear only later which attempt they were.
+        self._reaped: dict[Identity, int] = {}
 
     def follow(self, mark: str, pid: int, start_ticks: int) -> None:
         """Open a pidfd of an attempt that began."""
@@ -55,20 +61,31 @@ class Watch:
         if known is not None:
             if known[1] is not None:
                 os.close(known[1])
-            self._reaped.pop(known[0].pid, None)
+            self._reaped.pop(known[0], None)
 
     def reap(self) -> None:
-        """Reap orphans that came to us, and remember how ours ended."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            # Orphans of orphans come as well, and numbers are given again.
-            if any(identity.pid == pid for identity, _ in self._known.values()):
-                self._reaped[pid] = status
+        """Reap orphans that came to us, and remember how they ended."""
+        with contextlib.suppress(ChildProcessError):
+            while (orphan := self._reap_one()) is not None:
+                identity, status = orphan
+                if identity is not None:
+                    self._reaped[identity] = status
+                if len(self._reaped) > MOST:
+                    del self._reaped[next(iter(self._reaped))]
+
+    def _reap_one(self) -> tuple[Identity | None, int] | None:
+        """Reap one; give who it was, if that can be told, and how it ended; None if nobody has."""
+        if not hasattr(os, "waitid"):
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            ours = (identity for identity, _ in self._known.values() if identity.pid == pid)
+            return (next(ours, None), status) if pid else None
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None:
+            return None
+        # While it is not reaped its number is its own: orphans of orphans come as well, and numbers are given again.
+        ticks = procs.start_ticks(found.si_pid)
+        _, status = os.waitpid(found.si_pid, 0)
+        return (None if ticks is None else Identity(found.si_pid, ticks)), status
 
     def learn(self, mark: str) -> dict[str, Any] | None:
         """Give how an attempt ended if we know it by ourselves, else None."""
@@ -79,5 +96,5 @@ class Watch:
         identity, fd = known
         status = procs.exit_status(identity, fd)
         if status is None:
-            status = self._reaped.get(identity.pid)
+            status = self._reaped.get(identity)
         return None if status is None else exit_fields(status)
