@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vigie.payload as p
+from vigie import callables
 
 KEY = b"secret" * 6
 
@@ -170,7 +171,7 @@ def test_the_culprit_that_a_function_takes_along_is_named():
         return lock
 
     with pytest.raises(p.PayloadError, match=r"the variable 'lock' of .*uses is a _thread.lock"):
-        p.dump_function(uses, KEY)
+        callables.dump_function(uses, KEY)
 
 
 def test_arguments():
@@ -223,7 +224,7 @@ behind_its_wrapper = Wrapper(behind_its_wrapper)
     (dict.fromkeys, "builtins:dict.fromkeys"),
 ])  # fmt: skip
 def test_what_can_be_imported_travels_by_its_path(function, reference):
-    assert p.dump_function(function, None) == (reference, None, reference)
+    assert callables.dump_function(function, None) == (reference, None, reference)
 
 
 def made(n):
@@ -239,7 +240,7 @@ def made(n):
     (functools.partial(made(1), 1), (), 2, "partial"),
 ])  # fmt: skip
 def test_the_rest_is_pickled(function, args, value, label):
-    reference, code, shown = p.dump_function(function, KEY)
+    reference, code, shown = callables.dump_function(function, KEY)
     assert reference is None
     assert label in shown
     assert p.loads("pickle", code, KEY)(*args) == value
@@ -250,7 +251,7 @@ def test_a_name_that_means_something_else_now_is_pickled():
         return "another"
 
     original.__qualname__ = "original"
-    reference, code, _ = p.dump_function(original, KEY)
+    reference, code, _ = callables.dump_function(original, KEY)
     assert reference is None
     assert p.loads("pickle", code, KEY)() == "another"
 
@@ -258,14 +259,14 @@ def test_a_name_that_means_something_else_now_is_pickled():
 def test_a_function_of_main_or_of_a_made_up_module_reaches_another_process(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys, types, vigie.payload as p\n"
+        "import sys, types, vigie.payload as p\nfrom vigie import callables\n"
         "def helper(): return 'helped'\n"
         "def f(): return helper()\n"
         "class C:\n    pass\n"
         "m = types.ModuleType('made_up'); sys.modules['made_up'] = m\n"
         "exec('def g(): return h()\\ndef h(): return 5', m.__dict__)\n"
         "for fn in (f, m.g):\n"
-        "    ref, code, label = p.dump_function(fn, b'k')\n"
+        "    ref, code, label = callables.dump_function(fn, b'k')\n"
         "    assert ref is None, ref\n"
         "    print(code.hex())\n"
         "c = C(); c.x = 4\n"
@@ -273,7 +274,7 @@ def test_a_function_of_main_or_of_a_made_up_module_reaches_another_process(tmp_p
     )
     made = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout.split()
     reader = (
-        "import sys, vigie.payload as p\n"
+        "import sys, vigie.payload as p\nfrom vigie import callables\n"
         "f, g, c = (p.loads('pickle', bytes.fromhex(x), b'k') for x in sys.argv[1:])\n"
         "assert (f(), g(), c.x) == ('helped', 5, 4)\n"
     )
@@ -282,7 +283,7 @@ def test_a_function_of_main_or_of_a_made_up_module_reaches_another_process(tmp_p
 
 def test_what_cannot_be_called():
     with pytest.raises(p.PayloadError, match="cannot be called"):
-        p.dump_function(5, KEY)
+        callables.dump_function(5, KEY)
 
 
 # --- exceptions ---------------------------------------------------------------
@@ -405,8 +406,8 @@ def test_the_key_is_every_byte_of_the_file(tmp_path):
 
 def test_json_alone_loads_nothing_heavy():
     program = (
-        "import sys, json; before = set(sys.modules); import vigie.payload as p\n"
-        "p.loads(*p.dumps([1, {'a': None}], None), None); p.dump_function(len, None)\n"
+        "import sys, json; before = set(sys.modules); import vigie.payload as p\nfrom vigie import callables\n"
+        "p.loads(*p.dumps([1, {'a': None}], None), None); callables.dump_function(len, None)\n"
         "print(*sorted(m for m in set(sys.modules) - before if not m.startswith('vigie')))"
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

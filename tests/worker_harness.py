@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import vigie.callables
 import vigie.payload
 from vigie import frames, outcome, records, workfiles
 from vigie.config import Home
@@ -141,7 +142,7 @@ class Harness:
     def job(self, function, *args, context=None, attempt=1, deps=(), raw_args=None, **kwargs):
         """Prepare one job; ``function`` is a reference or a callable, which is pickled."""
         if callable(function):
-            name, code, _ = vigie.payload.dump_function(function, KEY)
+            name, code, _ = vigie.callables.dump_function(function, KEY)
             if name:
                 return self.job(name, *args, context=context, attempt=attempt, deps=deps, raw_args=raw_args, **kwargs)
             task = self.tasks.setdefault(code, len(self.tasks) + 1)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from vigie.handle import Job, get, jobs
+    from vigie.parallel.map import Outcome
+    from vigie.parallel.map import map_items as map  # noqa: A004 - the builtin of many, as its name says
     from vigie.tasks import Task, start, start_many, task
 
 __version__ = "0.1.0"
@@ -37,12 +39,14 @@ __all__ = [
     "JobStopped",
     "NotFound",
     "NotSerializable",
+    "Outcome",
     "Task",
     "UsageError",
     "VigieError",
     "WaitTimeout",
     "get",
     "jobs",
+    "map",
     "start",
     "start_many",
     "task",
@@ -50,12 +54,15 @@ __all__ = [
 
 _HOMES = {
     "handle": ("Job", "get", "jobs"),
+    "parallel.map": ("Outcome", "map"),
     "tasks": ("Task", "start", "start_many", "task"),
     "errors": (
         "Conflict", "JobFailed", "JobLost", "JobStopped", "NotFound", "NotSerializable", "UsageError", "VigieError",
         "WaitTimeout",
     ),
 }  # fmt: skip
+#: What is called otherwise where it is made, so that nothing hides a builtin there.
+_NAMES = {"map": "map_items"}
 
 
 def __getattr__(name: str) -> object:
@@ -63,7 +70,7 @@ def __getattr__(name: str) -> object:
         if name in names:
             import importlib
 
-            value: object = getattr(importlib.import_module(f"vigie.{module}"), name)
+            value: object = getattr(importlib.import_module(f"vigie.{module}"), _NAMES.get(name, name))
             globals()[name] = value
             return value
     raise AttributeError(f"module 'vigie' has no attribute {name!r}")

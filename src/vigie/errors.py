@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = [
     "AgentUnreachable",
     "Conflict",
+    "ItemTimeout",
     "JobFailed",
     "JobLost",
     "JobStopped",
@@ -20,6 +21,7 @@ __all__ = [
     "UsageError",
     "VigieError",
     "WaitTimeout",
+    "WorkerDied",
     "from_wire",
 ]
 
@@ -139,6 +141,18 @@ class JobLost(JobFailed):
     kind = "job_lost"
 
 
+class ItemTimeout(VigieError, TimeoutError):
+    """An item of a parallel run took longer than it may; its worker was ended."""
+
+    kind = "item_timeout"
+
+
+class WorkerDied(VigieError):
+    """The process that computed an item of a parallel run ended with it: killed, crashed, or by its own will."""
+
+    kind = "worker_died"
+
+
 _KINDS: dict[str, type[VigieError]] = {
     cls.kind: cls
     for cls in (
@@ -154,6 +168,8 @@ _KINDS: dict[str, type[VigieError]] = {
         JobFailed,
         JobStopped,
         JobLost,
+        ItemTimeout,
+        WorkerDied,
     )
 }
 

@@ -1,4 +1,4 @@
-"""Values and functions on their way between processes.
+"""Values on their way between processes.
 
 A value that JSON gives back unchanged travels as JSON, which any version of
 Python reads. Anything else is a pickle (protocol 5, else cloudpickle), signed
@@ -25,17 +25,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PayloadError",
+    "cloudpickle_for",
     "dump_arguments",
     "dump_calls",
     "dump_exception",
-    "dump_function",
     "dumps",
     "extract_dependencies",
     "insert",
+    "kind_of",
     "load_exception",
     "loads",
+    "pickled",
+    "pickled_by_value",
     "read_key",
-    "unwrap",
+    "sign",
 ]
 
 _SIGNATURE = 32
@@ -103,7 +106,7 @@ def dumps(value: Any, key: bytes | None, name: str = "the value") -> tuple[str, 
             return "json", _dumps(value).encode()
         except UnicodeEncodeError:
             pass  # lone surrogates: pickle keeps them
-    return "pickle", _sign(_pickle(value, name), key, name)
+    return "pickle", sign(pickled(value, name), key, name)
 
 
 def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes | None) -> tuple[str, bytes]:
@@ -193,7 +196,14 @@ def _all_survive(values: Any) -> bool:
     return kinds.isdisjoint((int, list, dict)) or all(map(_survives, values))
 
 
-def _pickle(value: Any, name: str) -> bytes:
+def pickled(value: Any, name: str) -> bytes:
+    """Pickle a value for another process of this interpreter, by value where it has to be.
+
+    Raises
+    ------
+    PayloadError
+        It cannot be pickled; the message names the object inside it.
+    """
     import pickle
 
     try:
@@ -203,10 +213,10 @@ def _pickle(value: Any, name: str) -> bytes:
     # What lives in __main__ is found there by name, and another process has another __main__.
     if b"__main__" not in data:
         return data
-    return _pickle_by_value(value, name)
+    return pickled_by_value(value, name)
 
 
-def _cloudpickle(name: str) -> Any:
+def cloudpickle_for(name: str) -> Any:
     import importlib
 
     try:
@@ -215,34 +225,34 @@ def _cloudpickle(name: str) -> Any:
         raise PayloadError(f"{name} needs cloudpickle to be sent, and {sys.executable} does not have it") from None
 
 
-def _pickle_by_value(value: Any, name: str) -> bytes:
-    cloudpickle = _cloudpickle(name)
+def pickled_by_value(value: Any, name: str) -> bytes:
+    cloudpickle = cloudpickle_for(name)
     try:
         return bytes(cloudpickle.dumps(value, 5))
     except Exception as error:
         where, culprit, why = _culprit(value, name, error)
         raise PayloadError(
-            f"{where} is a {_kind(culprit)} and cannot be sent to another process: {_said(why)}"
+            f"{where} is a {kind_of(culprit)} and cannot be sent to another process: {_said(why)}"
         ) from error
 
 
 def _probe(value: Any, name: str) -> None:
     if not _plain(value):
-        _pickle(value, name)
+        pickled(value, name)
 
 
 def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _culprit(value: Any, name: str, error: Exception) -> tuple[str, Any, BaseException]:
     """Find the innermost object that refuses: its name, itself, its error."""
-    cloudpickle = _cloudpickle(name)
+    cloudpickle = cloudpickle_for(name)
     seen = {id(value)}
     for _ in range(50):
         for where, child in _children(value, name):
@@ -301,7 +311,7 @@ def _here() -> tuple[str, str]:
     return "%d.%d" % sys.version_info[:2], sys.prefix
 
 
-def _sign(data: bytes, key: bytes | None, name: str) -> bytes:
+def sign(data: bytes, key: bytes | None, name: str) -> bytes:
     if not key:
         raise PayloadError(f"{name} must be pickled, and there is no key to sign it with")
     import hmac
@@ -332,84 +342,6 @@ def _verify(data: bytes, key: bytes | None) -> memoryview:
     return body[end + 1 :]
 
 
-# --- functions ----------------------------------------------------------------
-
-
-def unwrap(function: Any) -> Any:
-    """Give the function inside what ``vigie.task`` made of it."""
-    return getattr(function, "__vigie_function__", function)
-
-
-def dump_function(function: Callable[..., Any], key: bytes | None) -> tuple[str | None, bytes | None, str]:
-    """Say how a function travels: by its import path where it has one, else pickled.
-
-    Returns
-    -------
-    ``(reference, code, label)``: ``"module:qualified.name"`` or None, the signed
-    pickle or None, and what to call it.
-
-    Raises
-    ------
-    PayloadError
-        It is no function, or it cannot be pickled; the message names the object
-        that it takes along.
-
-    >>> import os.path
-    >>> dump_function(os.path.join, None)
-    ('posixpath:join', None, 'posixpath:join')
-    """
-    function = unwrap(function)
-    if not callable(function):
-        raise PayloadError(f"{function!r} is a {_kind(function)}, which cannot be called")
-    module, qualname = _place(function)
-    label = f"{module}:{qualname}" if qualname else _kind(function)
-    if qualname and _importable(function, module, qualname):
-        return label, None, label
-    with _ByValue(module):
-        code = _pickle_by_value(function, label)
-    return None, _sign(code, key, label), label
-
-
-def _place(function: Any) -> tuple[str, str]:
-    module = getattr(function, "__module__", None)
-    if module is None:
-        # A method of a built-in class, such as str.upper, knows only its class.
-        module = getattr(getattr(function, "__objclass__", None), "__module__", None) or "builtins"
-    return str(module), str(getattr(function, "__qualname__", "") or "")
-
-
-def _importable(function: Any, module: str, qualname: str) -> bool:
-    """Tell whether a fresh interpreter finds this very object under its name."""
-    if module in ("__main__", "__mp_main__") or "<" in qualname:
-        return False
-    owner = sys.modules.get(module)
-    if getattr(owner, "__spec__", None) is None:
-        return False
-    found: Any = owner
-    for word in qualname.split("."):
-        found = getattr(found, word, None)
-    found = unwrap(found)
-    # A bound class method is made anew at each look.
-    return found is function or (hasattr(function, "__self__") and type(found) is type(function) and found == function)
-
-
-class _ByValue:
-    """Have cloudpickle take along a module that another process cannot import."""
-
-    def __init__(self, name: str) -> None:
-        module = sys.modules.get(name)
-        made_here = module is not None and name != "__main__" and getattr(module, "__spec__", None) is None
-        self.module = module if made_here else None
-
-    def __enter__(self) -> None:
-        if self.module is not None:
-            _cloudpickle(self.module.__name__).register_pickle_by_value(self.module)
-
-    def __exit__(self, *exc: object) -> None:
-        if self.module is not None:
-            _cloudpickle(self.module.__name__).unregister_pickle_by_value(self.module)
-
-
 # --- exceptions ---------------------------------------------------------------
 
 
@@ -421,7 +353,7 @@ def dump_exception(error: BaseException, key: bytes | None) -> bytes | None:
     link, current = "self", error
     for _ in range(_LINKS):
         try:
-            data = _pickle(current, "the exception")
+            data = pickled(current, "the exception")
             pickle.loads(data)
         except Exception:
             break
@@ -434,7 +366,7 @@ def dump_exception(error: BaseException, key: bytes | None) -> bytes | None:
             break
     if not chain or not key:
         return None
-    return _sign(pickle.dumps(chain, 5), key, "the exception")
+    return sign(pickle.dumps(chain, 5), key, "the exception")
 
 
 def load_exception(data: bytes, key: bytes | None) -> BaseException:

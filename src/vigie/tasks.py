@@ -7,11 +7,15 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from vigie import environment, payload, submission
+from vigie import callables, environment, payload, submission
 from vigie.errors import NotSerializable, UsageError
 from vigie.handle import Job
 from vigie.session import Session, session
 from vigie.submission import Options, Submission
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vigie.parallel.map import Run
 
 __all__ = ["Task", "start", "start_many", "task"]
 
@@ -73,6 +77,17 @@ class Task(Generic[P, R]):
             When the agent cannot be reached or started.
         """
         return _start_function(self.__vigie_function__, [(args, kwargs)], self._given or self._options)[0]
+
+    def map(self, items: Iterable[Any], /, **options: Any) -> Run:
+        """Call it with each item, several at once, and give the results as they come.
+
+        The options are those of :func:`vigie.map`; ``timeout`` and ``retries`` are the task's,
+        unless given. See there for what is raised.
+        """
+        from vigie.parallel.map import map_items
+
+        own = {name: self._options[name] for name in ("timeout", "retries") if self._options.get(name) is not None}
+        return map_items(self.__vigie_function__, items, **{**own, **options})
 
     def start_many(self, calls: Iterable[Sequence[Any]]) -> list[Job]:
         """Start it once for each tuple of arguments, in one commit."""
@@ -181,7 +196,7 @@ def _start_function(
     here = session()
     options = given if isinstance(given, Options) else _options(given)
     try:
-        reference, code, label = payload.dump_function(function, here.key)
+        reference, code, label = callables.dump_function(function, here.key)
         blobs, fields = _arguments(here, calls)
     except payload.PayloadError as error:
         raise NotSerializable(str(error)) from None

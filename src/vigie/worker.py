@@ -1,4 +1,5 @@
-"""The warm Python process that runs function jobs: ``python worker.py HOME ID``.
+"""The warm Python process that runs functions: ``python worker.py HOME ID`` for the agent's jobs,
+``python worker.py --map …`` for the items of a parallel run.
 
 It is run by path, by any Python from 3.9 on, in projects that know nothing of
 Vigie. So that none of our module names hides one of the project's, the files
@@ -33,6 +34,9 @@ def _step_aside() -> None:
 
 if __name__ == "__main__":
     _step_aside()
-    from _vigie.worker_loop import main  # type: ignore[import-not-found]
+    if sys.argv[1:2] == ["--map"]:
+        from _vigie.worker_map import main  # type: ignore[import-not-found]
+    else:
+        from _vigie.worker_loop import main  # type: ignore[import-not-found]
 
     main(sys.argv)

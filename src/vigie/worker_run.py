@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import os
 import resource
-import sys
 import time
 import types
 
-from . import payload, workfiles
+from . import callables, payload, workfiles
 from .outcome import Outcome
 
 TYPE_CHECKING = False
@@ -184,8 +183,10 @@ class Runner:
 
     def _find(self, task: Task) -> Any:
         code = task.code
-        found = _import(task.reference or "") if code is None else payload.loads("pickle", code, self.key)
-        task.function = payload.unwrap(found)
+        found = (
+            callables.import_function(task.reference or "") if code is None else payload.loads("pickle", code, self.key)
+        )
+        task.function = callables.unwrap(found)
         return task.function
 
     def _settle(self, value: Any) -> Any:
@@ -288,29 +289,6 @@ class Runner:
         self._rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _import(reference: str) -> Any:
-    """Give the object at ``package.module:qualified.name``."""
-    module, _, qualname = reference.partition(":")
-    if not module or not qualname:
-        raise ImportError(f"{reference!r} is not of the form module:function")
-    try:
-        __import__(module)
-    except Exception as error:
-        missing = isinstance(error, ModuleNotFoundError) and module.startswith(str(error.name))
-        why = f"there is no module {error.name!r}" if missing else f"{type(error).__name__}: {error}"  # type: ignore[attr-defined]
-        raise ImportError(f"cannot import {module!r} for {reference}: {why}", name=module) from error
-    found: Any = sys.modules[module]
-    for word in qualname.split("."):
-        try:
-            found = getattr(found, word)
-        except AttributeError:
-            where = getattr(sys.modules[module], "__file__", None) or "built in"
-            raise ImportError(f"module {module!r} ({where}) has no {qualname!r}", name=module) from None
-    if not callable(payload.unwrap(found)):
-        raise TypeError(f"{reference} is a {type(found).__name__}, which cannot be called")
-    return found
-
-
 def _exit_status(raised: BaseException, sink: Sink) -> int | None:
     """Give the status that ``sys.exit`` asked for; None for any other exception."""
     if not isinstance(raised, SystemExit):
@@ -350,7 +328,7 @@ _OWN = os.path.dirname(os.path.abspath(__file__))
 
 def _is_own(filename: str) -> bool:
     folder, name = os.path.split(filename)
-    return folder == _OWN and name.startswith(("worker", "payload", "workfiles"))
+    return folder == _OWN and name.startswith(("worker", "payload", "callables", "workfiles"))
 
 
 def _traceback(raised: BaseException) -> str:

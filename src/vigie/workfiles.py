@@ -14,6 +14,7 @@ offset name     meaning
 32     length   worker: bytes used in the region
 40     raw      worker: bytes of the file ``raw`` that are already records
 48     holes    agent: how many of the holes may be in use
+56     began    map worker: when ``started`` began (monotonic ns)
 64     hole     agent: first and last of what was taken back; 32 times, free if last < first
 4096   region   worker: the running job's records while they are few
 ====== ======== ===============================================================
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Journal", "Page", "PageError", "job_file", "read_journal", "read_result", "write_all", "write_result"]
 
 _MAGIC = b"vigie-p1"
-_LIMIT, _STARTED, _ENDED, _LENGTH, _RAW, _HOLES = 1, 2, 3, 4, 5, 6
+_LIMIT, _STARTED, _ENDED, _LENGTH, _RAW, _HOLES, _BEGAN = 1, 2, 3, 4, 5, 6, 7
 #: Where the holes begin (words), and how many there can be.
 _HOLE, _MOST_HOLES = 8, 32
 _SIZE = 8192
@@ -102,12 +103,12 @@ class Page:
     (True, True, False, False)
     """
 
-    #: Bytes that the region holds.
-    room = _SIZE - _REGION
-
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._map = mmap.mmap(fd, _SIZE)
+        size = os.fstat(fd).st_size
+        #: Bytes that the region holds.
+        self.room = size - _REGION
+        self._map = mmap.mmap(fd, size)
         if self._map[:8] != _MAGIC:
             self._map.close()
             raise PageError("the file does not begin as a page does")
@@ -122,6 +123,24 @@ class Page:
         try:
             # With its blocks: a page that the disk has no room for kills whoever writes to it.
             _reserve(fd, _SIZE)
+            os.pwrite(fd, _MAGIC, 0)
+            return cls(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    @classmethod
+    def anonymous(cls, size: int) -> Page:
+        """Make a page without a name, in memory, of ``size`` bytes; hand on its :meth:`fileno`."""
+        if hasattr(os, "memfd_create"):
+            fd = os.memfd_create("vigie-page", os.MFD_CLOEXEC)
+        else:
+            import tempfile
+
+            fd, path = tempfile.mkstemp()
+            os.unlink(path)
+        try:
+            os.ftruncate(fd, size)
             os.pwrite(fd, _MAGIC, 0)
             return cls(fd)
         except BaseException:
@@ -147,6 +166,10 @@ class Page:
         except BaseException:
             os.close(fd)
             raise
+
+    def fileno(self) -> int:
+        """Give the descriptor."""
+        return self._fd
 
     def close(self) -> None:
         """Let go of the mapping; the file stays."""
@@ -190,6 +213,15 @@ class Page:
     @raw.setter
     def raw(self, size: int) -> None:
         self._words[_RAW] = size
+
+    @property
+    def began(self) -> int:
+        """When the newest item began (monotonic ns)."""
+        return self._words[_BEGAN]
+
+    @began.setter
+    def began(self, instant: int) -> None:
+        self._words[_BEGAN] = instant
 
     def may_start(self, seq: int) -> bool:
         """Begin a job, as the worker: False if it was taken back, and then it has not begun."""

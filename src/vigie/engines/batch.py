@@ -1,0 +1,111 @@
+"""What goes to a worker at a time, and what comes back: shared by all engines."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Back", "Batch", "Broken", "Failed", "Group", "Lost"]
+
+
+@dataclass(slots=True)
+class Batch:
+    """Items that follow one upon the other.
+
+    Attributes
+    ----------
+    index:
+        Of the first, among all items of the run.
+    size:
+        Bytes of their pickle, once it is made.
+    """
+
+    index: int
+    items: Sequence[Any]
+    size: int = 0
+
+
+@dataclass(slots=True)
+class Group:
+    """Values of items that follow one upon the other.
+
+    Attributes
+    ----------
+    times:
+        Of each, in ns.
+    values:
+        The values, or the pickle of each if they are ``packed``.
+    of:
+        How many items their batch had.
+    peak_rss:
+        Of the worker after the last one, in bytes; 0 if nobody looked.
+    size:
+        Bytes of the pickles.
+    """
+
+    index: int
+    times: list[int]
+    values: list[Any]
+    worker: int
+    of: int
+    peak_rss: int = 0
+    packed: bool = False
+    size: int = 0
+
+    def list(self) -> list[Any]:
+        """Give the values."""
+        return list(map(pickle.loads, self.values)) if self.packed else self.values
+
+
+@dataclass(slots=True)
+class Failed:
+    """An item that raised: the name of its exception, its text, its traceback, and itself if it could travel."""
+
+    index: int
+    item: Any
+    time: int
+    worker: int
+    kind: str
+    message: str
+    traceback: str
+    error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class Lost:
+    """An item whose worker ended with it.
+
+    Attributes
+    ----------
+    why:
+        ``timeout``, ``signal`` or ``exit``.
+    number:
+        The signal, or the exit status.
+    """
+
+    index: int
+    item: Any
+    time: int
+    worker: int
+    why: str
+    number: int
+
+
+@dataclass(slots=True)
+class Back:
+    """Items that were given to a worker and did not begin; ``alone``: each in a batch of its own."""
+
+    batch: Batch
+    alone: bool = False
+
+
+@dataclass(slots=True)
+class Broken:
+    """No worker can do anything: the function cannot be found, or ``init`` failed."""
+
+    kind: str
+    message: str
+    traceback: str
+    error: BaseException | None = field(default=None)

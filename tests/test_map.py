@@ -1,0 +1,381 @@
+"""``vigie.map``: real workers, killed, timed out and abandoned; what comes out is what a plain map gives."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import vigie
+from conftest import until
+from vigie.errors import ItemTimeout, NotSerializable, UsageError, WorkerDied
+from vigie.parallel.batching import Batching
+
+pytestmark = pytest.mark.slow
+
+ENGINES = ["processes", "threads", "inline"]
+
+
+def children() -> set[int]:
+    """Our own children that are workers of a run."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            found |= {int(pid) for pid in (task / "children").read_text().split()}
+    return {pid for pid in found if b"--map" in _words(pid)}
+
+
+def _words(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    assert until(lambda: not children()), children()
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+# Results ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on", ENGINES)
+def test_it_gives_what_a_plain_map_gives(on: Any) -> None:
+    assert list(vigie.map(lambda x: x * x, range(1000), on=on)) == [x * x for x in range(1000)]
+
+
+@pytest.mark.parametrize("on", ENGINES)
+def test_nothing_gives_nothing(on: Any) -> None:
+    assert list(vigie.map(abs, [], on=on)) == []
+
+
+def test_unordered_results_come_as_they_are_ready() -> None:
+    found = list(vigie.map(lambda x: time.sleep(x) or x, [0.5, 0.0, 0.01], limit=3, ordered=False))
+    assert found[-1] == 0.5
+    assert sorted(found) == [0.0, 0.01, 0.5]
+
+
+def test_a_task_maps_with_its_own_timeout() -> None:
+    slow = vigie.task(timeout="200ms")(time.sleep)
+    with pytest.raises(ItemTimeout):
+        list(slow.map([30]))
+    assert list(slow.map([0.3], timeout=10)) == [None]
+
+
+# Any mix of fates -------------------------------------------------------------------
+
+
+def fate(item: tuple[int, str]) -> int:
+    number, how = item
+    if how == "raise":
+        raise KeyError(number)
+    if how == "segv":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "exit":
+        os._exit(7)
+    if how == "hang":
+        time.sleep(60)
+    if how == "work":
+        until_ = time.perf_counter() + 0.003
+        while time.perf_counter() < until_:
+            pass
+    if how == "large":
+        return number * 10**300_000
+    return number
+
+
+FATES = ["fine"] * 20 + ["work"] * 6 + ["raise", "segv", "exit", "hang", "large"]
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.sampled_from(FATES), max_size=60), st.integers(1, 3), st.booleans())
+def test_each_item_has_exactly_one_outcome(fates: list[str], limit: int, ordered: bool) -> None:
+    items = list(enumerate(fates))
+    found = list(vigie.map(fate, items, limit=limit, ordered=ordered, errors="collect", timeout=0.4))
+    assert [one.index for one in sorted(found, key=lambda one: one.index)] == list(range(len(items)))
+    if ordered:
+        assert [one.index for one in found] == list(range(len(items)))
+    for one in found:
+        how = fates[one.index]
+        if how in ("fine", "work", "large"):
+            assert one.ok
+            assert one.value == fate((one.index, how))
+            assert one.attempts == 1
+        elif how == "raise":
+            assert isinstance(one.error, KeyError)
+        elif how == "hang":
+            assert isinstance(one.error, ItemTimeout)
+            assert 0.4 <= one.duration < 5
+        else:
+            assert isinstance(one.error, WorkerDied)
+            assert one.signal == (signal.SIGSEGV if how == "segv" else None)
+
+
+def test_an_item_is_computed_once_whoever_dies_beside_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    def noted(number: int) -> int:
+        with open(log, "a") as file:
+            file.write(f"{number}\n")
+        if number % 10 == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    found = list(vigie.map(noted, range(100), limit=2, errors="skip"))
+    assert found == [number for number in range(100) if number % 10 != 9]
+    assert sorted(map(int, log.read_text().split())) == list(range(100))
+
+
+def test_retries(tmp_path: Path) -> None:
+    def third(number: int) -> int:
+        with open(tmp_path / str(number), "a") as file:
+            file.write("x")
+        tries = os.stat(tmp_path / str(number)).st_size
+        if number == 1 and tries < 3:
+            raise ValueError
+        if number == 2 and tries < 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number == 3:
+            os._exit(1)
+        return tries
+
+    found = list(vigie.map(third, range(5), limit=2, retries=2, errors="collect"))
+    assert [(one.value, one.attempts) for one in found] == [(1, 1), (3, 3), (3, 3), (None, 3), (1, 1)]
+
+
+def test_an_error_is_raised_with_where_it_was_raised() -> None:
+    def inner(number: int) -> float:
+        return 1 / number
+
+    run = vigie.map(inner, [1, 2, 0, 4], limit=1)
+    assert [next(run), next(run)] == [1.0, 0.5]
+    with pytest.raises(ZeroDivisionError) as caught:
+        next(run)
+    assert "return 1 / number" in str(caught.value.__cause__)
+    assert list(run) == []
+
+
+def test_an_error_of_the_source_comes_after_the_results_before_it() -> None:
+    def source() -> Iterator[int]:
+        yield from range(10)
+        raise OSError("the disk is gone")
+
+    run = vigie.map(abs, source(), limit=2)
+    assert list(itertools.islice(run, 10)) == list(range(10))
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(run)
+
+
+# What travels -----------------------------------------------------------------------
+
+
+class Unsendable:
+    def __reduce__(self) -> Any:
+        raise TypeError("not this one")
+
+
+class Unreadable:
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+@pytest.mark.parametrize("kind", [Unsendable, Unreadable])
+def test_an_item_that_cannot_travel_fails_alone(kind: type) -> None:
+    found = list(vigie.map(lambda x: 1, [1, 2, kind(), 4, 5], limit=2, errors="collect"))
+    assert [one.value for one in found] == [1, 1, None, 1, 1]
+    assert isinstance(found[2].error, NotSerializable if kind is Unsendable else ValueError)
+
+
+def test_a_result_that_cannot_travel_fails_alone() -> None:
+    found = list(vigie.map(lambda x: threading.Lock() if x == 2 else x, range(4), limit=1, errors="collect"))
+    assert [one.ok for one in found] == [True, True, False, True]
+    assert "lock" in str(found[2].error)
+
+
+def test_a_function_that_no_worker_finds_says_so() -> None:
+    with pytest.raises(NotSerializable, match="init"):
+        list(vigie.map(abs, [1], init=lambda: 1 / 0))
+
+
+SCRIPT = """
+import sys, vigie
+class Point:
+    def __init__(self, x): self.x = x
+def double(point): return Point(2 * point.x)
+def nested(n): return sum(vigie.map(abs, range(n), limit=1))
+print([p.x for p in vigie.map(double, map(Point, range(5)))], isinstance(next(vigie.map(double, [Point(1)])), Point))
+print(list(vigie.map(nested, [3, 4])))
+"""
+
+
+def test_a_script_needs_no_guard(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout == "[0, 2, 4, 6, 8] True\n[3, 6]\n"
+
+
+# Lazy at both ends ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on", ENGINES)
+def test_an_endless_source_is_read_as_far_as_the_window(on: Any) -> None:
+    taken = itertools.count()
+
+    def source() -> Iterator[int]:
+        yield from taken
+
+    with vigie.map(abs, source(), on=on, window=50, limit=2) as run:
+        assert list(itertools.islice(run, 200)) == list(range(200))
+    assert next(taken) <= 200 + 50 + 1
+
+
+def test_a_straggler_holds_up_the_window_and_not_the_machine() -> None:
+    seen: list[int] = []
+
+    def source() -> Iterator[float]:
+        for number in range(500):
+            seen.append(number)
+            yield 0.5 if number == 0 else 0.0
+
+    run = vigie.map(time.sleep, source(), limit=2, window=40)
+    assert next(run) is None
+    assert len(seen) <= 41
+    assert len(list(run)) == 499
+
+
+def test_a_rate_spreads_the_starts() -> None:
+    began = time.monotonic()
+    assert len(list(vigie.map(abs, range(6), on="threads", rate="20/s"))) == 6
+    assert time.monotonic() - began >= 5 / 20
+
+
+# Workers ----------------------------------------------------------------------------
+
+
+def test_init_runs_once_in_each_worker() -> None:
+    def init() -> None:
+        sys.modules["state"] = type(sys)("state")
+        sys.modules["state"].pid = os.getpid()  # type: ignore[attr-defined]
+
+    pids = set(
+        vigie.map(lambda _: (time.sleep(0.01), sys.modules["state"].pid == os.getpid())[1], range(20), init=init)
+    )
+    assert pids == {True}
+
+
+@pytest.mark.parametrize("each", [1, 3])
+def test_recycled_workers(each: int) -> None:
+    pids = list(vigie.map(lambda _: os.getpid(), range(9), limit=2, recycle=each))
+    assert all(pids.count(pid) <= each for pid in pids)
+
+
+def test_workers_use_one_thread_for_numbers_unless_told() -> None:
+    name = "OMP_NUM_THREADS"
+    assert list(vigie.map(lambda _: os.environ.get(name), [0])) == [os.environ.get(name, "1")]
+
+
+def test_threads_are_abandoned_and_replaced() -> None:
+    go = threading.Event()
+    try:
+        found = list(
+            vigie.map(
+                lambda x: go.wait(30) if x == 1 else x, range(6), on="threads", limit=1, timeout=0.2, errors="collect"
+            )
+        )
+        assert [one.value for one in found] == [0, None, 2, 3, 4, 5]
+        assert isinstance(found[1].error, ItemTimeout)
+    finally:
+        go.set()
+
+
+# Ends -------------------------------------------------------------------------------
+
+
+def test_an_abandoned_run_ends_its_workers() -> None:
+    run = vigie.map(time.sleep, itertools.repeat(0.01), limit=2)
+    next(run)
+    assert children()
+    del run
+    until(lambda: not children())
+
+
+def test_an_error_of_the_caller_ends_its_workers() -> None:
+    with pytest.raises(RuntimeError), vigie.map(time.sleep, itertools.repeat(0.01)) as run:
+        next(run)
+        raise RuntimeError
+    assert not children()
+
+
+LONG = """
+import os, subprocess, sys, time, vigie
+def item(_):
+    child = subprocess.Popen(["sleep", "600"])
+    print(os.getpid(), child.pid, flush=True)
+    time.sleep(600)
+list(vigie.map(item, range(2), limit=2))
+"""
+
+
+@pytest.mark.parametrize(("number", "whose"), [(signal.SIGINT, 2), (signal.SIGKILL, 1)])
+def test_nothing_outlives_the_caller(tmp_path: Path, number: int, whose: int) -> None:
+    """After Ctrl-C no worker and nothing that it had started; after kill -9 no worker."""
+    script = tmp_path / "script.py"
+    script.write_text(LONG)
+    caller = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert caller.stdout is not None
+    lines = [caller.stdout.readline().split() for _ in range(2)]
+    pids = [int(pid) for line in lines for pid in line[:whose]]
+    caller.send_signal(number)
+    try:
+        caller.wait(10)
+        until(lambda: not [pid for pid in pids if _words(pid)], timeout=10)
+    finally:
+        for pid in (int(pid) for line in lines for pid in line):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        caller.communicate()
+
+
+# Words ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"limit": 0}, {"retries": -1}, {"recycle": 0}, {"window": 0}, {"timeout": 0}, {"timeout": "soon"},
+        {"errors": "ignore"}, {"on": "clouds"}, {"on": "inline", "timeout": 1}, {"on": "threads", "recycle": 1},
+        {"rate": "fast"},
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        vigie.map(abs, [], **options)
+
+
+@pytest.mark.parametrize("cheap", [10, 1_000, 100_000])
+def test_cheap_items_make_no_huge_batch_of_dear_ones(cheap: int) -> None:
+    batching = Batching()
+    for _ in range(20):
+        batching.measured([cheap] * batching.size, batching.size)
+    big = batching.size
+    batching.measured([50_000_000], big)
+    assert batching.size == 1
+    batching.measured([cheap] * 8, 1)
+    assert batching.size <= 8
