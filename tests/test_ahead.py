@@ -107,6 +107,7 @@ def test_a_held_command_does_not_outlast_its_agent(bench: Bench, how: str) -> No
     let_go(fifo)
     other.until("ended", "2.1")
     assert bench.spawn(other, "7.1", "true", lane="a", width=1)["op"] == "started"
+    assert not {"3.1", "4.1"} & {said.get("mark") for said in bench.journal()}
 
 
 # The agent --------------------------------------------------------------------------

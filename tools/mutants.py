@@ -139,6 +139,22 @@ MUTANTS = (
         "                if False:\n                    self._died_with(job, attempt, end)\n",
         ("tests/test_survival.py",),
     ),
+    Mutant(
+        "held-for-ever",
+        "what the keeper holds does not outlast the agent that committed it",
+        "src/vigie/keeper_lanes.py",
+        '        """Drop all that waits; those that live go on to count."""\n        self._waiting.clear()\n',
+        '        """Drop all that waits; those that live go on to count."""\n',
+        ("tests/test_ahead.py",),
+    ),
+    Mutant(
+        "uncounted-holders",
+        "no more of a queue run at once than it has slots",
+        "src/vigie/agent/ahead.py",
+        "        if queue in self._called or not holders <= self._counted:\n",
+        "        if queue in self._called:\n",
+        ("tests/test_ahead.py",),
+    ),
 )
 
 
