@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -185,6 +186,17 @@ def test_what_is_held_can_be_removed(home: HomeUnderTest, held: Held) -> None:
     held.jobs[0].remove(force=True)
     assert held.jobs[0].id not in {job.id for job in vigie.jobs()}
     held.jobs.pop(0)
+
+
+def test_a_worker_that_passes_the_slots_is_not_overlooked(home: HomeUnderTest, held: Held) -> None:
+    function = vigie.task(queue=LANE, now=True)(time.sleep).start(600)
+    until(lambda: function.state == "running" and not state_of(home, "assigned"))
+    held.busy.stop(grace=0)
+    # The worker has the slot now.
+    assert {job.state for job in held.jobs} == {"queued"}
+    function.stop()
+    for job in held.jobs:
+        assert job.wait(30).state == "completed"
 
 
 def test_more_slots_let_nobody_overtake(home: HomeUnderTest) -> None:
