@@ -167,7 +167,7 @@ class Outcomes:
         left["process"] = (said["pid"], said["start_ticks"], said["started_mono"])
         detail = {"attempt": row.attempt, "pid": said["pid"]}
         self._log_started(row, detail, said["started_at"])
-        return row._replace(state="running", started=said["started_at"])
+        return row._replace(state="running" if row.state == "assigned" else row.state, started=said["started_at"])
 
     def _log_started(self, row: JobRow, detail: dict[str, Any], at: int) -> None:
         if row.claimed_ahead:
