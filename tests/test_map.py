@@ -64,10 +64,19 @@ def test_nothing_gives_nothing(on: Any) -> None:
     assert list(vigie.map(abs, [], on=on)) == []
 
 
-def test_unordered_results_come_as_they_are_ready() -> None:
-    found = list(vigie.map(lambda x: time.sleep(x) or x, [0.5, 0.0, 0.01], limit=3, ordered=False))
-    assert found[-1] == 0.5
-    assert sorted(found) == [0.0, 0.01, 0.5]
+def test_unordered_results_come_as_they_are_ready(tmp_path: Path) -> None:
+    fifo = tmp_path / "go"
+    os.mkfifo(fifo)
+
+    def first_waits(number: int) -> int:
+        if number == 0:
+            fifo.read_text()
+        return number
+
+    run = vigie.map(first_waits, range(3), limit=3, ordered=False)
+    assert sorted(itertools.islice(run, 2)) == [1, 2]
+    fifo.write_text("")
+    assert list(run) == [0]
 
 
 def test_a_task_maps_with_its_own_timeout() -> None:
@@ -139,6 +148,19 @@ def test_an_item_is_computed_once_whoever_dies_beside_it(tmp_path: Path) -> None
     found = list(vigie.map(noted, range(100), limit=2, errors="skip"))
     assert found == [number for number in range(100) if number % 10 != 9]
     assert sorted(map(int, log.read_text().split())) == list(range(100))
+
+
+def test_a_child_of_a_dead_worker_holds_nothing_up() -> None:
+    def leave_a_child(number: int) -> int:
+        if number == 1 and os.fork():
+            os._exit(3)
+        if number == 1:
+            time.sleep(600)
+        return number
+
+    found = list(vigie.map(leave_a_child, range(3), limit=1, errors="collect"))
+    assert [one.value for one in found] == [0, None, 2]
+    assert "exit status 3" in str(found[1].error)
 
 
 def test_retries(tmp_path: Path) -> None:
@@ -269,15 +291,17 @@ def test_a_rate_spreads_the_starts() -> None:
 # Workers ----------------------------------------------------------------------------
 
 
-def test_init_runs_once_in_each_worker() -> None:
-    def init() -> None:
-        sys.modules["state"] = type(sys)("state")
-        sys.modules["state"].pid = os.getpid()  # type: ignore[attr-defined]
+def test_init_runs_once_in_each_worker(tmp_path: Path) -> None:
+    log = tmp_path / "log"
 
-    pids = set(
-        vigie.map(lambda _: (time.sleep(0.01), sys.modules["state"].pid == os.getpid())[1], range(20), init=init)
-    )
-    assert pids == {True}
+    def init() -> None:
+        with open(log, "a") as file:
+            file.write(f"{os.getpid()}\n")
+
+    pids = set(vigie.map(lambda _: os.getpid(), range(50), limit=2, init=init))
+    made = log.read_text().split()
+    assert len(made) == len(set(made))
+    assert pids <= set(map(int, made))
 
 
 @pytest.mark.parametrize("each", [1, 3])

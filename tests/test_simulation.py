@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,6 +20,7 @@ from simulation.kernel import SECOND
 from simulation.machine import Machine
 from simulation.processes import Now, installed
 from simulation.world import World
+from vigie.agent.core import Who
 
 SEQUENCES = int(os.environ.get("VIGIE_SIMULATIONS", "2000"))
 PARTS = 4
@@ -246,3 +248,33 @@ def test_no_worker_is_made_for_whom_a_key_is_not_free(world: World) -> None:
     )
     world.until(lambda: world.runs(1))
     assert world.kernel.living("worker") == [world.only("worker")]
+
+
+def test_a_suspended_command_whose_beginning_was_not_written_is_not_taken_for_a_running_one(world: World) -> None:
+    """It was suspended before we had heard that it began, and beginning and end came in one round."""
+    world.clients.start("command", [{"d": SECOND}])
+    world.until(lambda: world.runs(1))
+    assert world.agent is not None
+    agent = world.agent.real
+    now, mono = world.kernel.wall_us, world.kernel.mono_us
+    said = {
+        "at": now, "mono": mono, "started_at": now, "started_mono": mono, "pid": 5, "start_ticks": 7,
+        "exit_code": 0, "signal": None,
+    }  # fmt: skip
+    changes: list[Any] = []
+
+    def one_round() -> None:
+        agent.store.begin()
+        agent.control.suspend({"ids": [1]}, Who())
+        agent.outcomes.over.add((1, 1))
+        agent.outcomes.started(1, 1, said)
+        agent.outcomes.ended(1, 1, said)
+        rows = agent.store.db.execute("SELECT before, after FROM events WHERE verb IN ('suspend', 'ended') ORDER BY id")
+        changes.extend(rows.fetchall())
+        agent.store.rollback()
+        agent.outcomes.over.clear()
+        agent.core.reload()
+        agent.dispatch.rebuild()
+
+    world.do(world.agent.proc, one_round)
+    assert changes == [("running", "suspended"), ("suspended", "completed")]

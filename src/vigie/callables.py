@@ -77,8 +77,9 @@ def import_function(reference: str) -> Any:
     try:
         __import__(module)
     except Exception as error:
-        missing = isinstance(error, ModuleNotFoundError) and module.startswith(str(error.name))
-        why = f"there is no module {error.name!r}" if missing else f"{type(error).__name__}: {error}"  # type: ignore[attr-defined]
+        why = f"{type(error).__name__}: {error}"
+        if isinstance(error, ModuleNotFoundError) and module.startswith(str(error.name)):
+            why = f"there is no module {error.name!r}"
         raise ImportError(f"cannot import {module!r} for {reference}: {why}", name=module) from error
     found: Any = sys.modules[module]
     for word in qualname.split("."):

@@ -35,8 +35,8 @@ def _step_aside() -> None:
 if __name__ == "__main__":
     _step_aside()
     if sys.argv[1:2] == ["--map"]:
-        from _vigie.worker_map import main  # type: ignore[import-not-found]
+        from _vigie.worker_map import main  # type: ignore[import-not-found]  # made above
     else:
-        from _vigie.worker_loop import main  # type: ignore[import-not-found]
+        from _vigie.worker_loop import main  # type: ignore[import-not-found]  # made above
 
     main(sys.argv)

@@ -117,8 +117,7 @@ class _MapWorker:
             # One of them is to blame: a batch of one says which.
             if count == 1 and self._page.may_start(seq):
                 self._add(_end(seq, 0, 0, _described(error), ERROR))
-                seq += 1
-            self._flush(seq, end=True, unreadable=True)
+            self._flush(end=True, unreadable=True)
             return
         self._run(seq, items)
 
@@ -143,22 +142,22 @@ class _MapWorker:
                 self._add(record)
             seq += 1
             if ended - sent > _FLUSH:
-                self._flush(seq, end=False)
+                self._flush(end=False)
                 sent = ended
-        self._flush(seq, end=True)
+        self._flush(end=True)
 
     def _add(self, record: bytes) -> None:
         """Journal what became of an item; what is too large for that is sent at once."""
         if not self._page.append(record):
-            self._flush(0, end=False)
+            self._flush(end=False)
             if not self._page.append(record):
-                self._say({"op": "done", "seq": 0, "end": False}, [record])
+                self._say({"op": "done", "end": False}, [record])
 
-    def _flush(self, seq: int, *, end: bool, unreadable: bool = False) -> None:
-        """Send what is in the journal; at the ``end`` of a batch say how far it came."""
+    def _flush(self, *, end: bool, unreadable: bool = False) -> None:
+        """Send what is in the journal; say if that is the ``end`` of a batch."""
         journal = self._page.records()
         if journal or end:
-            header = {"op": "done", "seq": seq, "end": end, "unreadable": unreadable}
+            header = {"op": "done", "end": end, "unreadable": unreadable}
             self._say(header, [journal] if journal else None)
             self._page.clear()
 
@@ -175,13 +174,11 @@ def _pickled(value: Any) -> bytes:
 
 def _described(error: BaseException) -> bytes:
     """Give what the caller makes the error of: its type and text, its traceback, itself if it can travel."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     try:
-        text = "".join(traceback.format_exception(kind, error, trace))
+        text = "".join(traceback.format_exception(type(error), error, trace))
         message = str(error)
     except Exception as failure:
         text = message = f"its text cannot be made: {type(failure).__name__}"
@@ -190,7 +187,7 @@ def _described(error: BaseException) -> bytes:
         pickle.loads(itself)
     except Exception:
         itself = None
-    return pickle.dumps((name, message, text, itself), 5)
+    return pickle.dumps((payload.kind_of(error), message, text, itself), 5)
 
 
 def _watch_over(main_thread: bool) -> None:
@@ -215,6 +212,8 @@ def _hang_on(lifeline: int) -> None:
 def main(argv: list[str]) -> None:
     """Run ``worker.py --map SOCKET PAGE LIFELINE MAIN``: three descriptors, and 1 if the main thread made us."""
     sock, page, lifeline, main_thread = map(int, argv[2:6])
+    for fd in (sock, page, lifeline):
+        os.set_inheritable(fd, False)  # what an item starts must not hold our end of the line
     _watch_over(bool(main_thread))
     threading.Thread(target=_hang_on, args=(lifeline,), daemon=True).start()
     _MapWorker(socket.socket(fileno=sock), Page(page)).live()

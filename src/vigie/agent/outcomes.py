@@ -99,16 +99,14 @@ class Outcomes:
         self.oom = OomWatch()
         #: Set by the timers: (job, attempt, mono µs when it began).
         self.began: Any = lambda job, attempt, mono: None
-        #: Commands of whose end we have heard, and those of them whose start was left to be written with it.
+        #: Commands of whose end we have heard and that is not committed: their beginning is written with it.
         self.over: set[tuple[int, int]] = set()
-        self._untold: set[tuple[int, int]] = set()
 
     # --- commands, from the keeper --------------------------------------------
 
     def started(self, job: int, attempt: int, said: dict[str, Any]) -> None:
         """Take the keeper's word that a command runs; if it has ended since, both are written together."""
         if (job, attempt) in self.over:
-            self._untold.add((job, attempt))
             return
         row = self._open(job, attempt)
         if row is None:
@@ -140,7 +138,7 @@ class Outcomes:
         row = self._open(job, attempt)
         if row is not None:
             left: dict[str, Any] = {"finished": said["at"], "peak_rss": said.get("peak_rss"), "cpu": said.get("cpu")}
-            facts = None if (job, attempt) in self._untold else self.core.store.one("attempt", (job, attempt))
+            facts = self.core.store.one("attempt", (job, attempt))
             began = facts[6] if facts else None
             if began is None and said.get("started_mono") is not None:
                 # Nobody has told, or the agent that was told has died.
@@ -158,7 +156,6 @@ class Outcomes:
 
     def _close(self, job: int, attempt: int) -> None:
         self.over.discard((job, attempt))
-        self._untold.discard((job, attempt))
         self.core.hands.forget([self.core.marks.of(job, attempt)])
 
     def _begun_too(self, row: JobRow, said: dict[str, Any], left: dict[str, Any]) -> JobRow:

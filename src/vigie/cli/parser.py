@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
         how.setdefault("allow_abbrev", False)
         how.setdefault("exit_on_error", False)
         how.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(**how)  # type: ignore[arg-type]
+        super().__init__(**how)  # type: ignore[arg-type]  # whatever argparse takes
         self.register("type", int, _whole)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Back", "Batch", "Broken", "Failed", "Group", "Lost"]
+__all__ = ["Back", "Batch", "Broken", "Event", "Failed", "Group", "Lost"]
 
 
 @dataclass(slots=True)
@@ -43,6 +43,8 @@ class Group:
         Of the worker after the last one, in bytes; 0 if nobody looked.
     size:
         Bytes of the pickles.
+    tries:
+        How often they were tried; whoever keeps count of failures sets it.
     """
 
     index: int
@@ -53,6 +55,7 @@ class Group:
     peak_rss: int = 0
     packed: bool = False
     size: int = 0
+    tries: int = 1
 
     def list(self) -> list[Any]:
         """Give the values."""
@@ -108,4 +111,8 @@ class Broken:
     kind: str
     message: str
     traceback: str
-    error: BaseException | None = field(default=None)
+    error: BaseException | None = None
+
+
+#: What an engine tells.
+Event = Group | Failed | Lost | Back | Broken

@@ -25,8 +25,8 @@ from collections.abc import Callable
 from typing import Any
 
 import vigie
-from vigie import callables, frames, payload
-from vigie.engines.batch import Back, Batch, Broken, Failed, Group, Lost
+from vigie import callables, frames, payload, pidfd
+from vigie.engines.batch import Back, Batch, Broken, Event, Failed, Group, Lost
 from vigie.errors import NotSerializable
 from vigie.worker_map import ERROR, ends
 from vigie.workfiles import Page
@@ -52,7 +52,6 @@ THREADS = (
 )
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-Event = Group | Failed | Lost | Back | Broken
 
 
 class _Given:
@@ -82,6 +81,8 @@ class _Worker:
         self.number = number
         self.popen = popen
         self.sock = sock
+        #: Tells of its end even if something that an item started holds the other end of the line; None on old systems.
+        self.pidfd = pidfd.open_pid(popen.pid)
         self.page = page
         self.lifeline = life
         self.decoder = frames.Decoder()
@@ -224,29 +225,32 @@ class Processes:
 
     def _start(self) -> _Worker:
         self._made += 1
-        mine, theirs = socket.socketpair()
-        page = Page.anonymous(PAGE)
-        life, ours = os.pipe()
-        main_thread = threading.current_thread() is threading.main_thread()
-        fds = (theirs.fileno(), page.fileno(), life)
-        words = [sys.executable, WORKER, "--map", *map(str, fds), str(int(main_thread))]
-        env = {**dict.fromkeys(THREADS, "1"), **os.environ}
-        try:
-            popen = subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=fds, env=env, start_new_session=True)
-        except BaseException:
-            mine.close()
-            page.close()
-            os.close(ours)
-            raise
-        finally:
-            theirs.close()
-            os.close(life)
-        mine.setblocking(False)
-        worker = self._workers[self._made] = _Worker(self._made, popen, mine, page, ours)
-        self._selector.register(mine, _READ, worker)
+        with contextlib.ExitStack() as undo:
+            worker = self._launch(undo)
+            undo.pop_all()
+        self._workers[worker.number] = worker
+        self._selector.register(worker.sock, _READ, worker)
+        if worker.pidfd is not None:
+            self._selector.register(worker.pidfd, _READ, worker)
         worker.out.append(memoryview(self._begin))
         self._flush(worker)
         return worker
+
+    def _launch(self, undo: contextlib.ExitStack) -> _Worker:
+        """Start a process; ``undo`` closes what was opened for it, should that fail."""
+        mine, theirs = socket.socketpair()
+        undo.callback(mine.close)
+        with theirs:
+            page = Page.anonymous(PAGE)
+            undo.callback(page.close)
+            life, ours = os.pipe()
+            undo.callback(os.close, ours)
+            try:
+                popen = _popen((theirs.fileno(), page.fileno(), life))
+            finally:
+                os.close(life)
+        mine.setblocking(False)
+        return _Worker(self._made, popen, mine, page, ours)
 
     def _retire(self, worker: _Worker) -> None:
         worker.leaving = True
@@ -284,9 +288,13 @@ class Processes:
             wait = due if wait is None else min(wait, due)
         for key, events in self._selector.select(wait):
             worker: _Worker = key.data
-            if events & _READ:
+            if worker.number not in self._workers:
+                continue
+            if key.fd == worker.pidfd:
+                self._gone(worker)
+            elif events & _READ:
                 self._hear(worker)
-            if events & _WRITE and worker.number in self._workers:
+            if events & _WRITE and worker.number in self._workers and key.fd != worker.pidfd:
                 self._flush(worker)
         if self.timeout is not None:
             self._enforce(self.timeout)
@@ -294,15 +302,23 @@ class Processes:
         return events_
 
     def _hear(self, worker: _Worker) -> None:
+        data = self._receive(worker)
+        if data is not None:
+            self._obey(worker, data)
+            if not data:
+                self._gone(worker)
+
+    @staticmethod
+    def _receive(worker: _Worker) -> bytes | None:
+        """Give what a worker has said; nothing if its end of the line is closed, None if it says nothing now."""
         try:
-            data = worker.sock.recv(1 << 20)
+            return worker.sock.recv(1 << 20)
         except BlockingIOError:
-            return
+            return None
         except OSError:
-            data = b""
-        if not data:
-            self._gone(worker)
-            return
+            return b""
+
+    def _obey(self, worker: _Worker, data: bytes) -> None:
         for header, blobs in worker.decoder.feed(data):
             op = header["op"]
             if op == "done":
@@ -338,7 +354,8 @@ class Processes:
             group.times.append(spent)
             group.values.append(pickled)
             group.size += len(pickled)
-            group.peak_rss = rss
+            if rss:
+                group.peak_rss, group = rss, None  # it is that of this item
 
     def _end_of_batch(self, worker: _Worker, *, alone: bool) -> None:
         given = worker.given.popleft()
@@ -355,9 +372,8 @@ class Processes:
             if worker.doomed:
                 least = min(least, worker.doomed[1] - now / 1e9)
             elif worker.given and self.timeout is not None:
-                least = min(
-                    least, (max(worker.page.began, 0) + self.timeout - now) / 1e9 if worker.page.began else 0.05
-                )
+                began = worker.page.began
+                least = min(least, (began + self.timeout - now) / 1e9 if began else 0.05)
         return max(0.001, least)
 
     def _enforce(self, limit: int) -> None:
@@ -381,9 +397,9 @@ class Processes:
 
     def _gone(self, worker: _Worker) -> None:
         """Decide what a dead worker had."""
-        self._selector.unregister(worker.sock)
-        worker.sock.close()
         status = _ended(worker)
+        while data := self._receive(worker):
+            self._obey(worker, data)
         self._take(worker, worker.page.records())
         started = worker.page.started
         for given in worker.given:
@@ -412,7 +428,12 @@ class Processes:
             self._events.append(Lost(index, item, spent, worker.number, "exit", status))
 
     def _let_go(self, worker: _Worker) -> None:
-        self._workers.pop(worker.number, None)
+        del self._workers[worker.number]
+        self._selector.unregister(worker.sock)
+        worker.sock.close()
+        if worker.pidfd is not None:
+            self._selector.unregister(worker.pidfd)
+            os.close(worker.pidfd)
         os.close(worker.lifeline)
         worker.page.close()
 
@@ -425,9 +446,15 @@ class Processes:
             _signal(worker, signal.SIGKILL)
         for worker in list(self._workers.values()):
             _ended(worker)
-            worker.sock.close()
             self._let_go(worker)
         self._selector.close()
+
+
+def _popen(fds: tuple[int, int, int]) -> subprocess.Popen[bytes]:
+    main_thread = threading.current_thread() is threading.main_thread()
+    words = [sys.executable, WORKER, "--map", *map(str, fds), str(int(main_thread))]
+    env = {**dict.fromkeys(THREADS, "1"), **os.environ}
+    return subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=fds, env=env, start_new_session=True)
 
 
 def _signal(worker: _Worker, number: int) -> None:

@@ -13,18 +13,15 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from vigie.engines.batch import Back, Batch, Broken, Failed, Group, Lost
+from vigie.engines.batch import Back, Batch, Broken, Event, Failed, Group, Lost
+from vigie.payload import kind_of
 
 __all__ = ["Inline", "Threads"]
 
-Event = Group | Failed | Lost | Back | Broken
-
 
 def _failed(index: int, item: Any, took: int, worker: int, error: BaseException) -> Failed:
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     text = "".join(traceback.format_exception(error))
-    return Failed(index, item, took, worker, name, str(error), text, error)
+    return Failed(index, item, took, worker, kind_of(error), str(error), text, error)
 
 
 class _Thread(threading.Thread):
@@ -45,7 +42,7 @@ class _Thread(threading.Thread):
                 crew.init()
         except BaseException as error:
             text = "".join(traceback.format_exception(error))
-            crew.events.put(Broken(type(error).__name__, str(error), text, error))
+            crew.events.put(Broken(kind_of(error), str(error), text, error))
             return
         while not self.abandoned and (batch := crew.todo.get()) is not None:
             self._batch(batch)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from vigie.callables import unwrap
-from vigie.engines.batch import Back, Batch, Broken, Failed, Group, Lost
+from vigie.engines.batch import Back, Batch, Broken, Event, Failed, Group, Lost
 from vigie.errors import ItemTimeout, NotSerializable, UsageError, VigieError, WorkerDied
 from vigie.model import cores
 from vigie.parallel.batching import TARGET, Batching
@@ -26,7 +26,6 @@ from vigie.values import parse_duration, parse_rate
 __all__ = ["Outcome", "Run", "map_items"]
 
 T = TypeVar("T")
-Event = Group | Failed | Lost | Back | Broken
 
 #: Items between the source and the caller, at least, and in batches of each worker.
 WINDOW, DEEP = 1_000, 4
@@ -231,7 +230,7 @@ class _Course:
     def _next_batch(self, most: int) -> Batch | None:
         if self._again:
             batch = self._again.popleft()
-            if len(batch.items) > most and (self._interval is not None or self._engine.most() is not None):
+            if len(batch.items) > most:
                 self._again.appendleft(Batch(batch.index + most, batch.items[most:]))
                 batch = Batch(batch.index, batch.items[:most])
             return batch
@@ -282,6 +281,8 @@ class _Course:
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, Group):
+            # What is tried again comes alone.
+            event.tries = self._failures.pop(event.index, 0) + 1
             self._under_way -= len(event.times)
             self._batching.measured(event.times, event.of)
             self._bytes += event.size
@@ -348,9 +349,8 @@ class _Course:
         last = len(values) - 1
         for at, value in enumerate(values):
             index = come.index + at
-            peak = come.peak_rss if at == last and come.peak_rss else None
-            tries = self._failures.pop(index, 0) + 1
-            yield Outcome(index, value, None, tries, come.times[at] / 1e9, come.worker, None, peak)
+            peak = come.peak_rss or None if at == last else None
+            yield Outcome(index, value, None, come.tries, come.times[at] / 1e9, come.worker, None, peak)
 
 
 def _raised(event: Failed) -> BaseException:

@@ -170,7 +170,7 @@ def _read(path: str) -> bool:
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, apsw.FormatError) as error:
             raise _Damaged(f"is damaged: {error}") from None
         except apsw.IOError as error:
-            if error.extendedresult != apsw.SQLITE_IOERR_SHORT_READ:  # type: ignore[attr-defined]
+            if error.extendedresult != apsw.SQLITE_IOERR_SHORT_READ:  # type: ignore[attr-defined]  # not in apsw's stubs
                 raise
             raise _Damaged("is damaged: it is shorter than it should be") from None
         except (UnicodeDecodeError, ValueError, TypeError) as error:

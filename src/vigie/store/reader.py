@@ -108,7 +108,7 @@ class Reader:
             row["tags"] = json.loads(row["tags"])
         return rows
 
-    def jobs(self, filter: Filter | None = None, limit: int = PAGE, after: Row | None = None) -> list[Row]:  # noqa: A002
+    def jobs(self, filter: Filter | None = None, limit: int = PAGE, after: Row | None = None) -> list[Row]:  # noqa: A002 - the documents' word
         """Give a page of jobs, newest first (failed and lost ones alone: last ended first).
 
         Parameters
@@ -122,7 +122,7 @@ class Reader:
         """
         return self.rows_of([row["id"] for row in self._page(filter or Filter(), limit, after)])
 
-    def each(self, filter: Filter | None = None, limit: int | None = None) -> Iterator[Row]:  # noqa: A002
+    def each(self, filter: Filter | None = None, limit: int | None = None) -> Iterator[Row]:  # noqa: A002 - the documents' word
         """Give all jobs chosen, a page at a time, in the order of :meth:`jobs`."""
         after: Row | None = None
         left = _LAST if limit is None else limit
@@ -134,7 +134,7 @@ class Reader:
             left -= len(page)
             after = page[-1]
 
-    def ids(self, filter: Filter) -> list[int]:  # noqa: A002
+    def ids(self, filter: Filter) -> list[int]:  # noqa: A002 - the documents' word
         """Give the ids of all jobs chosen, lowest first."""
         found: list[int] = []
         after: Row | None = None
@@ -166,7 +166,7 @@ class Reader:
 
     # --- words for jobs -------------------------------------------------------
 
-    def resolve(self, selector: list[str], filter: Filter | None = None, stdin: Any = None) -> list[int]:  # noqa: A002
+    def resolve(self, selector: list[str], filter: Filter | None = None, stdin: Any = None) -> list[int]:  # noqa: A002 - the documents' word
         """Give the ids that JOB words and a filter name, each once.
 
         Parameters
@@ -328,7 +328,7 @@ class Reader:
 
     def events(
         self,
-        filter: Filter | None = None,  # noqa: A002
+        filter: Filter | None = None,  # noqa: A002 - the documents' word
         *,
         after: int | None = None,
         before: int | None = None,
