@@ -230,8 +230,10 @@ def test_a_result_that_cannot_travel_fails_alone() -> None:
 
 
 def test_a_function_that_no_worker_finds_says_so() -> None:
-    with pytest.raises(NotSerializable, match="init"):
+    with pytest.raises(WorkerDied, match="init failed in a worker: ZeroDivisionError"):
         list(vigie.map(abs, [1], init=lambda: 1 / 0))
+    with pytest.raises(WorkerDied, match="before it was ready"):
+        list(vigie.map(abs, [1], init=lambda: os._exit(1), recycle=1))
 
 
 SCRIPT = """
@@ -251,6 +253,119 @@ def test_a_script_needs_no_guard(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     assert done.stdout == "[0, 2, 4, 6, 8] True\n[3, 6]\n"
+
+
+def _take_time(seconds: float) -> None:
+    """Be slow, as a caller or a source may be."""
+    end = time.monotonic() + seconds
+    until(lambda: time.monotonic() > end)
+
+
+class _Text(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize("on", ENGINES)
+def test_an_exception_without_a_text_is_an_outcome(on: Any) -> None:
+    def raises(number: int) -> int:
+        if number == 1:
+            raise _Text
+        return number
+
+    assert [one.ok for one in vigie.map(raises, range(3), on=on, errors="collect")] == [True, False, True]
+
+
+class Deadly:
+    def __init__(self, how: Any, *words: Any) -> None:
+        self.made = how, words
+
+    def __reduce__(self) -> Any:
+        return self.made
+
+
+@pytest.mark.parametrize(
+    ("item", "error"),
+    [
+        (Deadly(os._exit, 3), WorkerDied),
+        (Deadly(os.kill, 0, signal.SIGKILL), WorkerDied),
+        (Deadly(time.sleep, 60), ItemTimeout),
+        (Deadly(exec, "raise KeyboardInterrupt"), KeyboardInterrupt),
+    ],
+)
+def test_an_item_that_ends_who_reads_it_fails_alone(item: Deadly, error: type[BaseException]) -> None:
+    found = list(vigie.map(type, ["a", "b", item, "c", "d"], limit=1, errors="collect", timeout=1))
+    assert [one.ok for one in found] == [True, True, False, True, True]
+    assert isinstance(found[2].error, error)
+
+
+def _unmakable(number: int) -> int:
+    if number == 2:
+        raise ValueError("cannot be made")
+    return number
+
+
+def test_a_result_that_cannot_be_read_fails_alone() -> None:
+    found = list(vigie.map(lambda x: Deadly(_unmakable, x), range(5), limit=1, errors="collect"))
+    assert [one.value for one in found] == [0, 1, None, 3, 4]
+    assert str(found[2].error) == "cannot be made"
+
+
+def test_the_time_of_a_large_result_on_its_way_is_not_the_item_s() -> None:
+    found = []
+    for one in vigie.map(lambda n: bytes(3 << 20), range(4), errors="collect", timeout=0.3, limit=2):
+        found.append(one.ok)
+        _take_time(0.4)
+    assert found == [True] * 4
+
+
+def test_an_item_that_catches_the_signal_has_taken_too_long_and_no_other() -> None:
+    def catches(number: int) -> int:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+        time.sleep(60 if number == 0 else 0.1)
+        return number
+
+    found = list(vigie.map(catches, range(6), limit=1, errors="collect", timeout=0.3))
+    assert [one.value for one in found] == [None, 1, 2, 3, 4, 5]
+    assert isinstance(found[0].error, ItemTimeout)
+
+
+def test_an_item_that_forks_is_told_once() -> None:
+    def forks(number: int) -> int:
+        if number == 1:
+            os.fork()
+        return number
+
+    assert list(vigie.map(forks, range(5), limit=1)) == list(range(5))
+
+
+def test_a_fork_of_the_caller_has_no_say() -> None:
+    run = vigie.map(lambda x: x, range(2000), limit=2, window=20)
+    assert next(run) == 0
+    if os.fork() == 0:
+        with contextlib.suppress(BaseException):
+            run.close()
+        os._exit(0)
+    os.wait()
+    assert list(run) == list(range(1, 2000))
+
+
+def test_a_source_that_turns_slow_holds_no_result_back() -> None:
+    told: list[int] = []
+
+    def source() -> Iterator[int]:
+        yield from range(5000)
+        for number in range(5000, 5010):
+            # What was computed of the quick part is told before the slow part is over.
+            _take_time(0.02)
+            told.append(len(seen))
+            yield number
+
+    seen: list[int] = []
+    for value in vigie.map(abs, source(), limit=2):
+        seen.append(value)  # noqa: PERF402 - the source looks at it
+    assert seen == list(range(5010))
+    assert told[-1] >= 5000
 
 
 # Lazy at both ends ------------------------------------------------------------------
@@ -357,15 +472,15 @@ list(vigie.map(item, range(2), limit=2))
 """
 
 
-@pytest.mark.parametrize(("number", "whose"), [(signal.SIGINT, 2), (signal.SIGKILL, 1)])
-def test_nothing_outlives_the_caller(tmp_path: Path, number: int, whose: int) -> None:
-    """After Ctrl-C no worker and nothing that it had started; after kill -9 no worker."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_outlives_the_caller(tmp_path: Path, number: int) -> None:
+    """After Ctrl-C and after kill -9 no worker lives, and nothing that it had started."""
     script = tmp_path / "script.py"
     script.write_text(LONG)
     caller = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert caller.stdout is not None
     lines = [caller.stdout.readline().split() for _ in range(2)]
-    pids = [int(pid) for line in lines for pid in line[:whose]]
+    pids = [int(pid) for line in lines for pid in line]
     caller.send_signal(number)
     try:
         caller.wait(10)
@@ -385,7 +500,7 @@ def test_nothing_outlives_the_caller(tmp_path: Path, number: int, whose: int) ->
     [
         {"limit": 0}, {"retries": -1}, {"recycle": 0}, {"window": 0}, {"timeout": 0}, {"timeout": "soon"},
         {"errors": "ignore"}, {"on": "clouds"}, {"on": "inline", "timeout": 1}, {"on": "threads", "recycle": 1},
-        {"rate": "fast"},
+        {"rate": "fast"}, {"window": 1.5}, {"limit": "4"},
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_at_once(options: dict[str, Any]) -> None:

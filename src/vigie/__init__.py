@@ -25,8 +25,7 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from vigie.handle import Job, get, jobs
-    from vigie.parallel.map import Outcome
-    from vigie.parallel.map import map_items as map  # noqa: A004 - the builtin of many, as its name says
+    from vigie.parallel.map import Outcome, map  # noqa: A004 - like the builtin, on every core
     from vigie.tasks import Task, start, start_many, task
 
 __version__ = "0.1.0"
@@ -61,8 +60,6 @@ _HOMES = {
         "WaitTimeout",
     ),
 }  # fmt: skip
-#: What is called otherwise where it is made, so that nothing hides a builtin there.
-_NAMES = {"map": "map_items"}
 
 
 def __getattr__(name: str) -> object:
@@ -70,7 +67,7 @@ def __getattr__(name: str) -> object:
         if name in names:
             import importlib
 
-            value: object = getattr(importlib.import_module(f"vigie.{module}"), _NAMES.get(name, name))
+            value: object = getattr(importlib.import_module(f"vigie.{module}"), name)
             globals()[name] = value
             return value
     raise AttributeError(f"module 'vigie' has no attribute {name!r}")

@@ -39,6 +39,7 @@ __all__ = [
     "pickled_by_value",
     "read_key",
     "sign",
+    "told",
 ]
 
 _SIGNATURE = 32
@@ -243,6 +244,20 @@ def _probe(value: Any, name: str) -> None:
 
 def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def told(error: BaseException, own: str = "") -> tuple[str, str, str]:
+    """Give an exception's type, text and traceback, the latter without the frames of the file ``own`` at its top."""
+    import traceback
+
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == own:
+        trace = trace.tb_next
+    try:
+        return kind_of(error), str(error), "".join(traceback.format_exception(type(error), error, trace))
+    except BaseException as failure:  # its text is made by somebody else's code
+        text = f"its text cannot be made: {type(failure).__name__}"
+        return kind_of(error), text, text
 
 
 def kind_of(value: Any) -> str:

@@ -84,7 +84,7 @@ class Task(Generic[P, R]):
         The options are those of :func:`vigie.map`; ``timeout`` and ``retries`` are the task's,
         unless given. See there for what is raised.
         """
-        from vigie.parallel.map import map_items
+        from vigie.parallel.map import map as map_items
 
         own = {name: self._options[name] for name in ("timeout", "retries") if self._options.get(name) is not None}
         return map_items(self.__vigie_function__, items, **{**own, **options})

@@ -19,7 +19,6 @@ import struct
 import sys
 import threading
 import time
-import traceback
 
 from . import callables, frames, payload
 from .workfiles import Page
@@ -32,14 +31,13 @@ __all__ = ["ERROR", "VALUE", "ends", "main"]
 
 #: Before the pickle of each item: seq, how long it took (ns), the peak of memory (bytes, 0 if nobody looked),
 #: bytes of the pickle, and what it is: a value, or the description of an error.
-_HEAD = struct.Struct("=QQQIB")
+_HEAD = struct.Struct("=QQQQB")
 VALUE, ERROR = 0, 1
 #: Results are sent after this long (ns), or at the end of their batch.
 _FLUSH = 20_000_000
 #: For an item that took less (ns) nobody looks at the memory.
 _LOOK_AT_MEMORY = 10_000_000
 _READ = 1 << 18
-_PDEATHSIG = 1
 
 
 def ends(data: bytes | memoryview) -> list[tuple[int, int, int, int, bytes]]:
@@ -73,6 +71,12 @@ class _MapWorker:
         self._sock = sock
         self._page = page
         self._function: Any = None
+        self._forked = False
+        os.register_at_fork(after_in_child=self._in_child)
+
+    def _in_child(self) -> None:
+        # There is one worker only: a child of an item that comes back from it ends.
+        self._forked = True
 
     def live(self) -> None:
         """Serve the caller until it is gone, or has nothing more."""
@@ -92,18 +96,21 @@ class _MapWorker:
                     return
 
     def _say(self, header: dict[str, Any], blobs: list[bytes] | None = None) -> None:
+        self._page.began = 0  # no item takes the time that the caller takes to hear us
         self._sock.sendall(frames.encode(header, blobs or ()))
 
     def _begin(self, header: dict[str, Any], blobs: list[bytes]) -> bool:
         """Find the function, and make the worker's own state; False if that cannot be done."""
         sys.path[:] = header["path"]
         sys.argv = header["argv"]
+        where = "function"
         try:
             self._function = callables.find(header["function"], blobs[0])
-            if header.get("init"):
+            if header["init"]:
+                where = "init"
                 pickle.loads(blobs[1])()
         except BaseException as error:
-            self._say({"op": "broken"}, [_described(error)])
+            self._say({"op": "broken", "where": where}, [_described(error)])
             return False
         self._say({"op": "ready"})
         return True
@@ -111,11 +118,14 @@ class _MapWorker:
     # --- items ----------------------------------------------------------------
 
     def _batch(self, seq: int, count: int, data: bytes) -> None:
+        page = self._page
+        # Whoever ends us while we read them is among them.
+        page.began, page.reading = time.monotonic_ns(), seq
         try:
             items = pickle.loads(data)
-        except Exception as error:
+        except BaseException as error:
             # One of them is to blame: a batch of one says which.
-            if count == 1 and self._page.may_start(seq):
+            if count == 1 and page.may_start(seq):
                 self._add(_end(seq, 0, 0, _described(error), ERROR))
             self._flush(end=True, unreadable=True)
             return
@@ -126,14 +136,17 @@ class _MapWorker:
         may_start, append = page.may_start, page.append
         sent = now()
         for item in items:
+            # Before the page says that it has begun: nobody may take the last one's time for its.
+            page.began = began = now()
             if not may_start(seq):
                 break
-            page.began = began = now()
             try:
                 data = _pickled(function(item))
                 kind = VALUE
             except BaseException as error:
                 data, kind = _described(error), ERROR
+            if self._forked:
+                os._exit(0)
             ended = now()
             spent = ended - began
             rss = 0 if spent < _LOOK_AT_MEMORY else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -174,31 +187,12 @@ def _pickled(value: Any) -> bytes:
 
 def _described(error: BaseException) -> bytes:
     """Give what the caller makes the error of: its type and text, its traceback, itself if it can travel."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
-    try:
-        text = "".join(traceback.format_exception(type(error), error, trace))
-        message = str(error)
-    except Exception as failure:
-        text = message = f"its text cannot be made: {type(failure).__name__}"
     try:
         itself = payload.pickled(error, "the exception")
         pickle.loads(itself)
     except Exception:
         itself = None
-    return pickle.dumps((payload.kind_of(error), message, text, itself), 5)
-
-
-def _watch_over(main_thread: bool) -> None:
-    """Do not outlive the caller, whatever becomes of it."""
-    if main_thread and sys.platform.startswith("linux"):
-        try:
-            import ctypes
-
-            ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        except (ImportError, OSError, AttributeError):
-            pass  # then the lifeline alone
+    return pickle.dumps((*payload.told(error, __file__), itself), 5)
 
 
 def _hang_on(lifeline: int) -> None:
@@ -210,12 +204,14 @@ def _hang_on(lifeline: int) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Run ``worker.py --map SOCKET PAGE LIFELINE MAIN``: three descriptors, and 1 if the main thread made us."""
-    sock, page, lifeline, main_thread = map(int, argv[2:6])
+    """Run ``worker.py --map SOCKET PAGE LIFELINE``: three descriptors."""
+    sock, page, lifeline = map(int, argv[2:5])
     for fd in (sock, page, lifeline):
         os.set_inheritable(fd, False)  # what an item starts must not hold our end of the line
-    _watch_over(bool(main_thread))
     threading.Thread(target=_hang_on, args=(lifeline,), daemon=True).start()
-    _MapWorker(socket.socket(fileno=sock), Page(page)).live()
+    try:
+        _MapWorker(socket.socket(fileno=sock), Page(page)).live()
+    except OSError:
+        return  # the caller is gone, or an item has closed our descriptors
     sys.stdout.flush()
     sys.stderr.flush()

@@ -10,7 +10,7 @@ offset name     meaning
 0      magic    ``vigie-p1``
 8      limit    agent: the highest sequence number that may start
 16     started  worker: the one it is starting
-24     ended    worker: the highest whose outcome is in the journal
+24     ended    worker: the highest whose outcome is in the journal; map worker: the first of the batch it reads
 32     length   worker: bytes used in the region
 40     raw      worker: bytes of the file ``raw`` that are already records
 48     holes    agent: how many of the holes may be in use
@@ -204,6 +204,9 @@ class Page:
     @ended.setter
     def ended(self, seq: int) -> None:
         self._words[_ENDED] = seq
+
+    #: A map worker has no journal on disk; here stands the first of the batch that it reads.
+    reading = ended
 
     @property
     def raw(self) -> int:

@@ -106,8 +106,9 @@ class Back:
 
 @dataclass(slots=True)
 class Broken:
-    """No worker can do anything: the function cannot be found, or ``init`` failed."""
+    """No worker can do anything: it did not find the ``function``, failed in ``init``, or ended (``worker``)."""
 
+    where: str
     kind: str
     message: str
     traceback: str

@@ -18,7 +18,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -95,6 +94,8 @@ class _Worker:
         self.leaving = False
         #: Set when its item took too long: (seq, when it is killed for good).
         self.doomed: tuple[int, float] | None = None
+        #: It was told to end for an item that ended by itself: what it is at then has done nothing.
+        self.shot = False
 
     @property
     def open(self) -> int:
@@ -137,6 +138,8 @@ class Processes:
         self._made = 0
         self._events: list[Event] = []
         self._closed = False
+        #: A child of the caller that inherits all this has no say in it.
+        self._pid = os.getpid()
 
     # --- what it can take -------------------------------------------------------
 
@@ -196,7 +199,14 @@ class Processes:
         if idle:
             return idle[0]
         if len(self._workers) < self.limit:
-            return self._start() if start else None
+            if not start:
+                return None
+            try:
+                return self._start()
+            except OSError:
+                if not self._workers:
+                    raise
+                self.limit = len(self._workers)  # with those that there are
         return min(free, key=lambda w: w.open, default=None)
 
     def take_back(self, least: int = 2) -> None:
@@ -325,12 +335,12 @@ class Processes:
                 for blob in blobs:
                     self._take(worker, blob)
                 if header["end"]:
-                    self._end_of_batch(worker, alone=bool(header["unreadable"]))
+                    self._end_of_batch(worker, alone=header["unreadable"])
             elif op == "ready":
                 worker.ready = True
             elif op == "broken":
                 kind, message, text, itself = pickle.loads(blobs[0])
-                self._events.append(Broken(kind, message, text, _loaded(itself)))
+                self._events.append(Broken(header["where"], kind, message, text, _loaded(itself)))
 
     def _take(self, worker: _Worker, data: bytes) -> None:
         """Take what became of items, by a message or by the journal of a worker that is dead."""
@@ -346,7 +356,10 @@ class Processes:
             given.done = at + 1
             if kind == ERROR:
                 group = None
-                self._events.append(_failed(given, at, spent, worker.number, pickled))
+                if worker.doomed and worker.doomed[0] == seq:
+                    self._lose(worker, given, at, 0)  # it has caught our signal
+                else:
+                    self._events.append(_failed(given, at, spent, worker.number, pickled))
                 continue
             if group is None:
                 group = Group(given.batch.index + at, [], [], worker.number, len(given.batch.items), packed=True)
@@ -378,22 +391,28 @@ class Processes:
 
     def _enforce(self, limit: int) -> None:
         now = time.monotonic_ns()
-        for worker in list(self._workers.values()):
+        for worker in self._workers.values():
+            seq = self._at(worker)
             if worker.doomed:
-                if now / 1e9 >= worker.doomed[1]:
+                if seq != worker.doomed[0]:
+                    worker.doomed, worker.shot = None, True
+                elif now / 1e9 >= worker.doomed[1]:
                     _signal(worker, signal.SIGKILL)
                 continue
-            seq, began = worker.page.started, worker.page.began
-            # Seen twice alike: it is the instant of this very item.
-            if began and now - began > limit and self._is_at(worker, seq) and worker.page.started == seq:
+            began = worker.page.began
+            if seq is not None and began and now - began > limit and self._at(worker) == seq:
                 worker.doomed = (seq, now / 1e9 + GRACE)
                 _signal(worker, signal.SIGTERM)
 
-    def _is_at(self, worker: _Worker, seq: int) -> bool:
-        """Tell whether a worker has begun an item and, as far as it has said, not ended it."""
-        if any(g.seq + g.done <= seq < g.seq + g.end for g in worker.given):
-            return all(end[0] != seq for end in ends(worker.page.records()))
-        return False
+    def _at(self, worker: _Worker) -> int | None:
+        """Give the item that a worker is at, or the first of a batch that it reads; None if that has ended."""
+        if not worker.given:
+            return None
+        seq = max(worker.page.started, worker.page.reading)
+        given = next((g for g in worker.given if g.seq + g.done <= seq < g.seq + g.end), None)
+        if given is None or any(end[0] == seq for end in ends(worker.page.records())):
+            return None
+        return seq
 
     def _gone(self, worker: _Worker) -> None:
         """Decide what a dead worker had."""
@@ -401,31 +420,39 @@ class Processes:
         while data := self._receive(worker):
             self._obey(worker, data)
         self._take(worker, worker.page.records())
-        started = worker.page.started
+        seq = self._at(worker)
         for given in worker.given:
-            at = started - given.seq
+            at = -1 if seq is None else seq - given.seq
             if given.done <= at < given.end:
                 if given.done < at:
                     # Ended, and neither sent nor in the journal: nobody knows with what.
                     self._events.append(Back(Batch(given.batch.index + given.done, given.batch.items[given.done : at])))
-                self._lose(worker, given, at, status)
-                given.done = at + 1
+                given.done = at
+                if worker.page.started == seq or given.open == 1:
+                    self._lose(worker, given, at, status)
+                else:
+                    # It did not get beyond reading them: one of them is to blame.
+                    self._events.append(Back(given.rest(at), alone=True))
+                    given.done = given.end
             if given.open:
                 self._events.append(Back(given.rest(given.done)))
-        if not worker.ready and not worker.leaving and not any(isinstance(e, Broken) for e in self._events):
+        if not worker.ready and not any(isinstance(e, Broken) for e in self._events):
             how = f"signal {-status}" if status < 0 else f"exit status {status}"
-            self._events.append(Broken("worker", f"a worker ended before it was ready ({how})", ""))
+            self._events.append(Broken("worker", "", f"a worker ended before it was ready ({how})", ""))
         self._let_go(worker)
 
     def _lose(self, worker: _Worker, given: _Given, at: int, status: int) -> None:
-        spent = time.monotonic_ns() - worker.page.began
+        """Take it that an item is over with nothing to show; its worker's ``status`` says how."""
+        given.done = at + 1
+        spent = time.monotonic_ns() - worker.page.began if worker.page.began else 0
         item, index = given.batch.items[at], given.batch.index + at
+        why, number = ("signal", -status) if status < 0 else ("exit", status)
         if worker.doomed and worker.doomed[0] == given.seq + at:
-            self._events.append(Lost(index, item, spent, worker.number, "timeout", 0))
-        elif status < 0:
-            self._events.append(Lost(index, item, spent, worker.number, "signal", -status))
-        else:
-            self._events.append(Lost(index, item, spent, worker.number, "exit", status))
+            why, number = "timeout", 0
+        elif worker.shot and number == signal.SIGTERM:
+            self._events.append(Back(Batch(index, [item])))
+            return
+        self._events.append(Lost(index, item, spent, worker.number, why, number))
 
     def _let_go(self, worker: _Worker) -> None:
         del self._workers[worker.number]
@@ -439,7 +466,7 @@ class Processes:
 
     def close(self) -> None:
         """End every worker with whatever it has started, at once."""
-        if self._closed:
+        if self._closed or os.getpid() != self._pid:
             return
         self._closed = True
         for worker in self._workers.values():
@@ -451,8 +478,7 @@ class Processes:
 
 
 def _popen(fds: tuple[int, int, int]) -> subprocess.Popen[bytes]:
-    main_thread = threading.current_thread() is threading.main_thread()
-    words = [sys.executable, WORKER, "--map", *map(str, fds), str(int(main_thread))]
+    words = [sys.executable, WORKER, "--map", *map(str, fds)]
     env = {**dict.fromkeys(THREADS, "1"), **os.environ}
     return subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=fds, env=env, start_new_session=True)
 
@@ -484,7 +510,8 @@ def _begin_frame(function: Callable[[Any], Any], init: Callable[[], Any] | None)
             blobs.append(payload.pickled(init, "init"))
     except payload.PayloadError as error:
         raise NotSerializable(str(error)) from None
-    header = {"op": "begin", "function": reference, "init": init is not None, "path": sys.path, "argv": sys.argv}
+    here = {"path": list(map(str, sys.path)), "argv": list(map(str, sys.argv))}
+    header = {"op": "begin", "function": reference, "init": init is not None, **here}
     return frames.encode(header, blobs)
 
 

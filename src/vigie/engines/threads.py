@@ -9,19 +9,17 @@ from __future__ import annotations
 import queue
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 from vigie.engines.batch import Back, Batch, Broken, Event, Failed, Group, Lost
-from vigie.payload import kind_of
+from vigie.payload import told
 
 __all__ = ["Inline", "Threads"]
 
 
 def _failed(index: int, item: Any, took: int, worker: int, error: BaseException) -> Failed:
-    text = "".join(traceback.format_exception(error))
-    return Failed(index, item, took, worker, kind_of(error), str(error), text, error)
+    return Failed(index, item, took, worker, *told(error), error)
 
 
 class _Thread(threading.Thread):
@@ -41,8 +39,7 @@ class _Thread(threading.Thread):
             if crew.init is not None:
                 crew.init()
         except BaseException as error:
-            text = "".join(traceback.format_exception(error))
-            crew.events.put(Broken(kind_of(error), str(error), text, error))
+            crew.events.put(Broken("init", *told(error), error))
             return
         while not self.abandoned and (batch := crew.todo.get()) is not None:
             self._batch(batch)

@@ -13,7 +13,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from vigie.callables import unwrap
@@ -23,7 +23,7 @@ from vigie.model import cores
 from vigie.parallel.batching import TARGET, Batching
 from vigie.values import parse_duration, parse_rate
 
-__all__ = ["Outcome", "Run", "map_items"]
+__all__ = ["Outcome", "Run", "map"]
 
 T = TypeVar("T")
 
@@ -33,6 +33,8 @@ WINDOW, DEEP = 1_000, 4
 MOST_BYTES = 64 << 20
 #: How long (s) to wait for a source that has given something before what it gave is sent.
 PATIENCE = 0.002
+#: Items that are taken from the source between two looks at the clock.
+FEW = 8
 #: What is under way for longer than this (ns) is worth being shared when others are idle.
 WORTH = 2_000_000
 
@@ -103,7 +105,7 @@ class Engine(Protocol):
 
 
 class Run(Iterator[Any]):
-    """The results of a parallel run, as they come; made by :func:`map_items`.
+    """The results of a parallel run, as they come; made by :func:`map`.
 
     It ends its workers at its own end, when it is closed, left by ``with``, or no longer held.
     """
@@ -151,6 +153,8 @@ class _Course:
         self._next_start = 0.0
         self._batching = Batching(target)
         self._exhausted = False
+        #: The source took its time when it was asked last.
+        self._slow = False
         self._source_error: BaseException | None = None
         #: Items taken from the source, and those of which the caller knows what became.
         self._taken = self._told = 0
@@ -177,7 +181,7 @@ class _Course:
                 while (come := self._pop()) is not None:
                     yield from self._tell(come)
                     self._pump(0)
-                if self._exhausted and not (self._under_way or self._again):
+                if self._over:
                     break
                 self._pump(None)
             if self._source_error is not None:
@@ -185,12 +189,16 @@ class _Course:
         finally:
             self._engine.close()
 
+    @property
+    def _over(self) -> bool:
+        return self._exhausted and not (self._under_way or self._again)
+
     def _pump(self, wait: float | None) -> None:
         """Give out what can be given, and take what has come; ``wait`` None waits until something has."""
         held = self._feed()
         if wait is None and held is not None:
             wait = held
-        if wait is None and not self._under_way:
+        if wait is None and self._over:
             return
         for event in self._engine.poll(wait):
             self._hear(event)
@@ -210,6 +218,13 @@ class _Course:
     def _feed(self) -> float | None:
         """Give the engine what it takes; give the seconds until more may start, under a rate."""
         while self._engine.room() > 0:
+            if self._slow:
+                # All that has come meanwhile is told before the source is asked again.
+                for event in self._engine.poll(0):
+                    self._hear(event)
+                if self._fresh or self._next in self._come:
+                    return None
+                self._slow = False
             if self._interval is not None:
                 now = time.monotonic()
                 if now < self._next_start:
@@ -269,8 +284,9 @@ class _Course:
                     self._exhausted = True
                     break
                 if time.monotonic() > until:
+                    self._slow = True
                     break
-                many *= 4
+                many = FEW
         except Exception as error:
             # What came before it is computed, and told, first.
             self._exhausted = True
@@ -340,7 +356,11 @@ class _Course:
             if self._errors == "collect":
                 yield come
             return
-        values = come.list()
+        try:
+            values = come.list()
+        except Exception:
+            yield from self._tell_apart(come)
+            return
         self._bytes -= come.size
         self._told += len(values)
         if self._errors != "collect":
@@ -352,9 +372,24 @@ class _Course:
             peak = come.peak_rss or None if at == last else None
             yield Outcome(index, value, None, come.tries, come.times[at] / 1e9, come.worker, None, peak)
 
+    def _tell_apart(self, come: Group) -> Iterator[Any]:
+        """Tell values of which one cannot be made here: it alone fails."""
+        self._bytes -= come.size
+        for at, value in enumerate(come.values):
+            one = replace(come, index=come.index + at, times=[come.times[at]], values=[value], size=0)
+            try:
+                one.values, one.packed = one.list(), False
+            except Exception as error:
+                spent = one.times[0] / 1e9
+                yield from self._tell(Outcome(one.index, None, error, come.tries, spent, come.worker))
+            else:
+                yield from self._tell(one)
+
 
 def _raised(event: Failed) -> BaseException:
     error = event.error
+    if error is None and event.kind.endswith("payload.PayloadError"):
+        return NotSerializable(event.message)
     if error is None:
         error = VigieError(f"{event.kind}: {event.message}")
     if error.__traceback__ is None and event.traceback:
@@ -363,9 +398,13 @@ def _raised(event: Failed) -> BaseException:
 
 
 def _broken(event: Broken) -> BaseException:
-    if event.kind == "worker":
+    if event.where == "worker":
         return WorkerDied(event.message)
-    made = NotSerializable(f"a worker cannot use the function or init: {event.kind}: {event.message}")
+    made: VigieError
+    if event.where == "init":
+        made = WorkerDied(f"init failed in a worker: {event.kind}: {event.message}")
+    else:
+        made = NotSerializable(f"a worker cannot find the function: {event.kind}: {event.message}")
     made.__cause__ = _RemoteTraceback(event.traceback) if event.error is None else event.error
     return made
 
@@ -379,7 +418,7 @@ def _seconds(value: float | str | None, name: str) -> float | None:
     return seconds
 
 
-def map_items(
+def map(  # noqa: A001 - the name that people type
     function: Callable[[Any], Any],
     items: Iterable[Any],
     /,
@@ -436,16 +475,20 @@ def map_items(
     ItemTimeout, WorkerDied
         With ``errors="raise"``, as anything that the function raises.
 
-    >>> list(map_items(len, ["a", "bb", ""], on="inline"))
+    >>> list(map(len, ["a", "bb", ""], on="inline"))
     [1, 2, 0]
     """
     for name, value, least in (
         ("limit", limit, 1), ("retries", retries, 0), ("recycle", recycle, 1), ("window", window, 1),
     ):  # fmt: skip
+        if value is not None and not isinstance(value, int):
+            raise UsageError(f"{name} is {value!r}: it must be a whole number")
         if value is not None and value < least:
             raise UsageError(f"{name} is {value}: it must be {least} or more")
     if errors not in ("raise", "collect", "skip"):
         raise UsageError(f"errors is {errors!r}: it is raise, collect or skip")
+    if not callable(function):
+        raise UsageError(f"{function!r} cannot be called")
     seconds = _seconds(timeout, "timeout")
     interval = None if rate is None else 1.0 / parse_rate(rate)
     engine, target = _engine(unwrap(function), on, limit, seconds, init, recycle)
