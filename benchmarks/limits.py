@@ -25,7 +25,6 @@ LIMITS: dict[str, str] = {
     "rest-memory": "what a burst of jobs left in Python's own memory.",
     "rest-anonymous": "what a burst of jobs left in Python's own memory.",
     "item-command": "spawn, journal, two reports and two commits: a hundredth of 379 ms is 3.8 ms.",
-    "item-function": "two commits and five wake-ups: a hundredth of 119 ms is 1.19 ms; 0.9 to 1.45, as the machine's "
-    "minutes go.",
+    "item-function": "two commits and five wake-ups: a hundredth of 119 ms is 1.19 ms.",
     "item-batch": "a hundredth of 40 ms is 0.4 ms, with each result fetched by a request of its own.",
 }
