@@ -79,6 +79,35 @@ def test_unordered_results_come_as_they_are_ready(tmp_path: Path) -> None:
     assert list(run) == [0]
 
 
+def test_what_ended_before_a_straggler_of_its_batch_does_not_wait_for_it(tmp_path: Path) -> None:
+    fifo = tmp_path / "go"
+    os.mkfifo(fifo)
+
+    def one_waits(number: int) -> int:
+        if number == 200:
+            fifo.read_text()
+        return number
+
+    run = vigie.map(one_waits, range(400), limit=1, window=400)
+    assert list(itertools.islice(run, 200)) == list(range(200))
+    fifo.write_text("")
+    assert list(run) == list(range(200, 400))
+
+
+def made() -> dict[str, Any]:
+    return {"pid": os.getpid(), "thread": threading.get_ident()}
+
+
+@pytest.mark.parametrize("on", ENGINES)
+def test_what_init_makes_is_the_worker_s_state(on: Any) -> None:
+    def seen(number: int) -> bool:
+        return vigie.state.pid == os.getpid() and vigie.state.thread == threading.get_ident()
+
+    assert all(vigie.map(seen, range(20), limit=3, on=on, init=made))
+    with pytest.raises(AttributeError, match="no state 'other'"):
+        list(vigie.map(lambda _: vigie.state.other, [0], on=on, init=made))
+
+
 def test_a_task_maps_with_its_own_timeout() -> None:
     slow = vigie.task(timeout="200ms")(time.sleep)
     with pytest.raises(ItemTimeout):

@@ -20,6 +20,8 @@ def body() -> str:
     """Give functions, then classes, then the tree of errors."""
     public = {name: getattr(vigie, name) for name in vigie.__all__}
     kinds = {name: value for name, value in public.items() if not _is_error(value)}
+    # An object speaks through its class.
+    kinds = {name: value if callable(value) else type(value) for name, value in kinds.items()}
     functions = [_function(f"vigie.{name}", value, "##") for name, value in kinds.items() if not inspect.isclass(value)]
     classes = [_class(f"vigie.{name}", value) for name, value in kinds.items() if inspect.isclass(value)]
     return "\n\n".join([*functions, *classes, _class("Record", Record), _errors()])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from vigie.handle import Job, get, jobs
+    from vigie.local import state
     from vigie.parallel.map import Outcome, map  # noqa: A004 - like the builtin, on every core
     from vigie.tasks import Task, start, start_many, task
 
@@ -48,11 +49,13 @@ __all__ = [
     "map",
     "start",
     "start_many",
+    "state",
     "task",
 ]
 
 _HOMES = {
     "handle": ("Job", "get", "jobs"),
+    "local": ("state",),
     "parallel.map": ("Outcome", "map"),
     "tasks": ("Task", "start", "start_many", "task"),
     "errors": (

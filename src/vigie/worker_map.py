@@ -19,12 +19,15 @@ import struct
 import sys
 import threading
 import time
+from array import array
+from collections import deque
 
-from . import callables, frames, payload
+from . import callables, frames, payload, segments
 from .workfiles import Page
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 __all__ = ["ERROR", "VALUE", "ends", "main"]
@@ -38,6 +41,8 @@ _FLUSH = 20_000_000
 #: For an item that took less (ns) nobody looks at the memory.
 _LOOK_AT_MEMORY = 10_000_000
 _READ = 1 << 18
+#: What nobody can change once it was returned: such values travel together.
+_PLAIN = frozenset((int, float, str, bytes, bool, type(None)))
 
 
 def ends(data: bytes | memoryview) -> list[tuple[int, int, int, int, bytes]]:
@@ -71,6 +76,13 @@ class _MapWorker:
         self._sock = sock
         self._page = page
         self._function: Any = None
+        self._lessons: dict[int, Any] = {}
+        self._segments: deque[int] = deque()
+        #: Of plain results since the last flush: how long each took, and each; the first one; whether there are others.
+        self._times: list[int] = []
+        self._values: list[Any] = []
+        self._first = 0
+        self._mixed = False
         self._forked = False
         os.register_at_fork(after_in_child=self._in_child)
 
@@ -82,107 +94,177 @@ class _MapWorker:
         """Serve the caller until it is gone, or has nothing more."""
         decoder = frames.Decoder()
         while True:
-            data = self._sock.recv(_READ)
+            data, fds, _, _ = socket.recv_fds(self._sock, _READ, 64, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+            self._segments.extend(fds)
             if not data:
                 return
             for header, blobs in decoder.feed(data):
                 op = header["op"]
                 if op == "batch":
-                    self._batch(header["seq"], header["count"], blobs[0])
+                    self._batch(header, blobs)
                 elif op == "begin":
                     if not self._begin(header, blobs):
                         return
+                elif op == "learn":
+                    self._lessons[header["number"]] = _Lesson(header["function"], blobs[0])
+                elif op == "forget":
+                    self._lessons.pop(header["number"], None)
                 elif op == "quit":
                     return
 
-    def _say(self, header: dict[str, Any], blobs: list[bytes] | None = None) -> None:
+    def _say(self, header: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
         self._page.began = 0  # no item takes the time that the caller takes to hear us
-        self._sock.sendall(frames.encode(header, blobs or ()))
+        self._sock.sendall(frames.encode(header, blobs))
 
     def _begin(self, header: dict[str, Any], blobs: list[bytes]) -> bool:
         """Find the function, and make the worker's own state; False if that cannot be done."""
         sys.path[:] = header["path"]
         sys.argv = header["argv"]
+        if header["memory_limit"] is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, _limits(header["memory_limit"]))
         where = "function"
         try:
-            self._function = callables.find(header["function"], blobs[0])
+            self._function = self._call if header["lessons"] else callables.find(header["function"], blobs[0])
             if header["init"]:
                 where = "init"
-                pickle.loads(blobs[1])()
+                _begin_state(pickle.loads(blobs[1]))
         except BaseException as error:
             self._say({"op": "broken", "where": where}, [_described(error)])
             return False
         self._say({"op": "ready"})
         return True
 
+    def _call(self, item: tuple[int, tuple[Any, ...], dict[str, Any]]) -> Any:
+        """Call the function of a lesson."""
+        number, args, kwargs = item
+        return self._lessons[number].function()(*args, **kwargs)
+
     # --- items ----------------------------------------------------------------
 
-    def _batch(self, seq: int, count: int, data: bytes) -> None:
-        page = self._page
+    def _batch(self, header: dict[str, Any], blobs: list[bytes]) -> None:
+        page, seq = self._page, header["seq"]
         # Whoever ends us while we read them is among them.
         page.began, page.reading = time.monotonic_ns(), seq
         try:
-            items = pickle.loads(data)
+            places = header.get("places")
+            items = segments.load(self._segments.popleft(), places) if places else pickle.loads(blobs[0])
         except BaseException as error:
             # One of them is to blame: a batch of one says which.
-            if count == 1 and page.may_start(seq):
-                self._add(_end(seq, 0, 0, _described(error), ERROR))
+            if header["count"] == 1 and page.may_start(seq):
+                page.append(_end(seq, 0, 0, _described(error), ERROR))
             self._flush(end=True, unreadable=True)
             return
         self._run(seq, items)
 
     def _run(self, seq: int, items: list[Any]) -> None:
-        now, page, function, pack = time.monotonic_ns, self._page, self._function, _HEAD.pack
-        may_start, append = page.may_start, page.append
+        now, page, function, dumps, pack = time.monotonic_ns, self._page, self._function, pickle.dumps, _HEAD.pack
+        may_start, append, times, values = page.may_start, page.append, self._times, self._values
         sent = now()
         for item in items:
             # Before the page says that it has begun: nobody may take the last one's time for its.
             page.began = began = now()
             if not may_start(seq):
                 break
+            kind, plain, value = VALUE, False, None
             try:
-                data = _pickled(function(item))
-                kind = VALUE
+                value = function(item)
+                plain = type(value) in _PLAIN
+                data: Any = dumps(value, 5) if plain else _pickled(value)
             except BaseException as error:
-                data, kind = _described(error), ERROR
+                data, kind, plain = _described(error), ERROR, False
             if self._forked:
                 os._exit(0)
             ended = now()
             spent = ended - began
             rss = 0 if spent < _LOOK_AT_MEMORY else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            record = pack(seq, spent, rss, len(data), kind) + data
-            if not append(record):
-                self._add(record)
+            if type(data) is list or len(data) >= segments.LARGE:
+                self._large(seq, spent, rss, kind, data if type(data) is list else [data])
+            else:
+                record = pack(seq, spent, rss, len(data), kind) + data
+                if not append(record):
+                    self._flush(end=False)
+                    append(record)  # larger ones do not come here
+                if plain and not rss:
+                    if not times:
+                        self._first = seq
+                    times.append(spent)
+                    values.append(value)
+                else:
+                    self._mixed = True
             seq += 1
             if ended - sent > _FLUSH:
                 self._flush(end=False)
                 sent = ended
         self._flush(end=True)
 
-    def _add(self, record: bytes) -> None:
-        """Journal what became of an item; what is too large for that is sent at once."""
-        if not self._page.append(record):
-            self._flush(end=False)
-            if not self._page.append(record):
-                self._say({"op": "done", "end": False}, [record])
+    def _large(self, seq: int, spent: int, rss: int, kind: int, parts: segments.Parts) -> None:
+        """Send at once what became of an item, and does not fit into the journal."""
+        self._flush(end=False)
+        header = {"op": "done", "end": False, "large": [seq, spent, rss]}
+        if kind == VALUE:
+            try:
+                fd, header["places"] = segments.write(parts)
+            except OSError as error:
+                parts, kind = [_described(error)], ERROR
+        if kind == ERROR:
+            self._say({"op": "done", "end": False}, [_HEAD.pack(seq, spent, rss, len(parts[0]), kind) + parts[0]])
+            return
+        self._page.began = 0
+        frame = memoryview(frames.encode(header))
+        sent = socket.send_fds(self._sock, [frame], [fd])
+        os.close(fd)
+        self._sock.sendall(frame[sent:])
 
     def _flush(self, *, end: bool, unreadable: bool = False) -> None:
         """Send what is in the journal; say if that is the ``end`` of a batch."""
-        journal = self._page.records()
-        if journal or end:
-            header = {"op": "done", "end": end, "unreadable": unreadable}
-            self._say(header, [journal] if journal else None)
-            self._page.clear()
+        header: dict[str, Any] = {"op": "done", "end": end, "unreadable": unreadable}
+        blobs: list[bytes] = []
+        if self._times and not self._mixed:
+            # The same as in the journal, and quicker to read.
+            header["run"] = self._first
+            blobs = [array("Q", self._times).tobytes(), pickle.dumps(self._values, 5)]
+        elif journal := self._page.records():
+            blobs = [journal]
+        if blobs or end:
+            self._say(header, blobs)
+        self._page.clear()
+        self._times.clear()
+        self._values.clear()
+        self._mixed = False
 
 
-def _pickled(value: Any) -> bytes:
-    try:
-        data = pickle.dumps(value, 5)
-        if b"__main__" not in data:
-            return data
-    except Exception:
-        pass  # cloudpickle may manage, or says what is wrong
-    return payload.pickled(value, "the result")
+class _Lesson:
+    """A function that calls speak of by a number; it is looked for when the first of them comes."""
+
+    def __init__(self, reference: str | None, code: bytes) -> None:
+        self._reference = reference
+        self._code = code
+        self._function: Any = None
+
+    def function(self) -> Any:
+        if self._function is None:
+            self._function = callables.find(self._reference, self._code)
+        return self._function
+
+
+def _pickled(value: Any) -> bytes | list[Any]:
+    """Pickle a result; give a list, for a segment, if it has large buffers."""
+    parts = segments.dump(value, "the result")
+    return parts[0] if len(parts) == 1 else list(parts)  # type: ignore[return-value]  # the pickle itself is bytes
+
+
+def _limits(most: int) -> tuple[int, int]:
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    return (most if hard == resource.RLIM_INFINITY else min(most, hard)), hard
+
+
+def _begin_state(init: Any) -> None:
+    """Make the worker's own state: what ``init`` gives by names is in ``vigie.state``."""
+    named = init()
+    if isinstance(named, dict):
+        from vigie.local import state
+
+        state.fill(named)
 
 
 def _described(error: BaseException) -> bytes:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Back", "Batch", "Broken", "Event", "Failed", "Group", "Lost"]
+from vigie import segments
+
+__all__ = ["Back", "Batch", "Broken", "Event", "Failed", "Group", "Large", "Lost"]
 
 
 @dataclass(slots=True)
@@ -20,11 +23,32 @@ class Batch:
         Of the first, among all items of the run.
     size:
         Bytes of their pickle, once it is made.
+    timeout:
+        What each may take (ns), if that is not what all may.
     """
 
     index: int
     items: Sequence[Any]
     size: int = 0
+    timeout: int | None = None
+
+
+class Large:
+    """A value in a segment; see ``vigie.segments``."""
+
+    def __init__(self, fd: int, places: list[list[int]]) -> None:
+        self._fd = fd
+        self._places = places
+        self.size = sum(length for _, length in places)
+
+    def load(self) -> Any:
+        """Make the value, once."""
+        fd, self._fd = self._fd, -1
+        return segments.load(fd, self._places)
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 @dataclass(slots=True)
@@ -36,7 +60,7 @@ class Group:
     times:
         Of each, in ns.
     values:
-        The values, or the pickle of each if they are ``packed``.
+        The values, or if they are ``packed`` the pickle of each, or a single :class:`Large`.
     of:
         How many items their batch had.
     peak_rss:
@@ -59,7 +83,11 @@ class Group:
 
     def list(self) -> list[Any]:
         """Give the values."""
-        return list(map(pickle.loads, self.values)) if self.packed else self.values
+        if not self.packed:
+            return self.values
+        if isinstance(self.values[0], Large):
+            return [self.values[0].load()]
+        return list(map(pickle.loads, self.values))
 
 
 @dataclass(slots=True)
@@ -83,7 +111,7 @@ class Lost:
     Attributes
     ----------
     why:
-        ``timeout``, ``signal`` or ``exit``.
+        ``timeout``, ``stopped``, ``signal``, ``exit``, or ``oom``: the system was out of memory.
     number:
         The signal, or the exit status.
     """

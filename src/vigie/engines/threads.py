@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vigie.engines.batch import Back, Batch, Broken, Event, Failed, Group, Lost
+from vigie.local import state
 from vigie.payload import told
 
 __all__ = ["Inline", "Threads"]
@@ -20,6 +21,13 @@ __all__ = ["Inline", "Threads"]
 
 def _failed(index: int, item: Any, took: int, worker: int, error: BaseException) -> Failed:
     return Failed(index, item, took, worker, *told(error), error)
+
+
+def begin_state(init: Callable[[], Any] | None) -> None:
+    """Make this thread's own state, as ``init`` gives it."""
+    named = init() if init is not None else None
+    if isinstance(named, dict):
+        state.fill(named, thread=True)
 
 
 class _Thread(threading.Thread):
@@ -36,8 +44,7 @@ class _Thread(threading.Thread):
     def run(self) -> None:
         crew = self.crew
         try:
-            if crew.init is not None:
-                crew.init()
+            begin_state(crew.init)
         except BaseException as error:
             crew.events.put(Broken("init", *told(error), error))
             return
@@ -197,9 +204,8 @@ class Inline:
 
     def give(self, batch: Batch) -> None:
         """Compute a batch here and now."""
-        if self._init is not None:
-            init, self._init = self._init, None
-            init()
+        init, self._init = self._init, None
+        begin_state(init)
         for position, item in enumerate(batch.items):
             began = time.monotonic_ns()
             try:

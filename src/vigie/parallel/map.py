@@ -21,7 +21,7 @@ from vigie.engines.batch import Back, Batch, Broken, Event, Failed, Group, Lost
 from vigie.errors import ItemTimeout, NotSerializable, UsageError, VigieError, WorkerDied
 from vigie.model import cores
 from vigie.parallel.batching import TARGET, Batching
-from vigie.values import parse_duration, parse_rate
+from vigie.values import parse_duration, parse_rate, parse_size
 
 __all__ = ["Outcome", "Run", "map"]
 
@@ -334,6 +334,8 @@ class _Course:
     def _died(self, event: Lost) -> BaseException:
         if event.why == "timeout":
             return ItemTimeout(f"item {event.index} took longer than {self._timeout:g} s")
+        if event.why == "oom":
+            return WorkerDied(f"the system was out of memory, and killed the worker that had item {event.index}")
         if event.why == "signal":
             name = signal.Signals(event.number).name if event.number in set(signal.Signals) else str(event.number)
             return WorkerDied(f"the worker that had item {event.index} was killed by {name}")
@@ -358,8 +360,8 @@ class _Course:
             return
         try:
             values = come.list()
-        except Exception:
-            yield from self._tell_apart(come)
+        except Exception as error:
+            yield from self._tell_apart(come, error)
             return
         self._bytes -= come.size
         self._told += len(values)
@@ -372,18 +374,14 @@ class _Course:
             peak = come.peak_rss or None if at == last else None
             yield Outcome(index, value, None, come.tries, come.times[at] / 1e9, come.worker, None, peak)
 
-    def _tell_apart(self, come: Group) -> Iterator[Any]:
+    def _tell_apart(self, come: Group, error: Exception) -> Iterator[Any]:
         """Tell values of which one cannot be made here: it alone fails."""
         self._bytes -= come.size
+        if len(come.values) == 1:
+            yield from self._tell(Outcome(come.index, None, error, come.tries, come.times[0] / 1e9, come.worker))
+            return
         for at, value in enumerate(come.values):
-            one = replace(come, index=come.index + at, times=[come.times[at]], values=[value], size=0)
-            try:
-                one.values, one.packed = one.list(), False
-            except Exception as error:
-                spent = one.times[0] / 1e9
-                yield from self._tell(Outcome(one.index, None, error, come.tries, spent, come.worker))
-            else:
-                yield from self._tell(one)
+            yield from self._tell(replace(come, index=come.index + at, times=[come.times[at]], values=[value], size=0))
 
 
 def _raised(event: Failed) -> BaseException:
@@ -433,6 +431,7 @@ def map(  # noqa: A001 - the name that people type
     init: Callable[[], Any] | None = None,
     recycle: int | None = None,
     window: int | None = None,
+    memory_limit: int | str | None = None,
 ) -> Run:
     """Call a function with each item, several at once, and give the results as they come.
 
@@ -460,11 +459,15 @@ def map(  # noqa: A001 - the name that people type
     errors:
         ``raise`` the first, ``skip`` what failed, or ``collect`` an :class:`Outcome` of each item.
     init:
-        Called in each worker before its first item.
+        Called in each worker before its first item. Returns it a dictionary, its entries are
+        attributes of ``vigie.state`` there.
     recycle:
         Replace a worker process after so many items; 1: a fresh one each.
     window:
         Items between the source and the caller at most; default: a thousand, or four batches a worker.
+    memory_limit:
+        Data that a worker process may have: bytes or text (``"2GB"``); an item that wants more gets
+        a ``MemoryError``. (RLIMIT_DATA; macOS does not enforce it.)
 
     Raises
     ------
@@ -491,7 +494,8 @@ def map(  # noqa: A001 - the name that people type
         raise UsageError(f"{function!r} cannot be called")
     seconds = _seconds(timeout, "timeout")
     interval = None if rate is None else 1.0 / parse_rate(rate)
-    engine, target = _engine(unwrap(function), on, limit, seconds, init, recycle)
+    memory = None if memory_limit is None else parse_size(memory_limit, "memory_limit")
+    engine, target = _engine(unwrap(function), on, limit, seconds, init, recycle, memory)
     course = _Course(
         engine, items, ordered=ordered, retries=retries, errors=errors, window=window, interval=interval,
         target=target, timeout=seconds,
@@ -501,17 +505,21 @@ def map(  # noqa: A001 - the name that people type
 
 def _engine(
     function: Callable[[Any], Any], on: str, limit: int | None, timeout: float | None,
-    init: Callable[[], Any] | None, recycle: int | None,
+    init: Callable[[], Any] | None, recycle: int | None, memory_limit: int | None,
 ) -> tuple[Engine, int]:  # fmt: skip
     """Make what computes the items, and say how long a batch of it should take (ns)."""
     if on == "processes":
         from vigie.engines.processes import Processes
 
-        return Processes(function, limit or cores(), timeout=timeout, init=init, recycle=recycle), TARGET
+        crew = Processes(
+            function, limit or cores(), timeout=timeout, init=init, recycle=recycle, memory_limit=memory_limit
+        )
+        return crew, TARGET
     from vigie.engines.threads import Inline, Threads
 
-    if recycle is not None:
-        raise UsageError("recycle is for processes: a thread shares everything with the others")
+    for name, given in (("recycle", recycle), ("memory_limit", memory_limit)):
+        if given is not None:
+            raise UsageError(f"{name} is for processes: a thread shares everything with the others")
     if on == "threads":
         # What waits should not wait for another one.
         return Threads(function, limit or 32, timeout=timeout, init=init), 1_000_000

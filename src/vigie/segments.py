@@ -1,0 +1,139 @@
+"""Large values on their way between processes of one machine: by memory that both can see.
+
+The pickle leaves large buffers (arrays, by pickle protocol 5) out; it and they are written
+once into memory without a name, whose descriptor is handed over the socket. Who gets it
+maps it privately: what it writes there is its own, and nobody else sees it.
+
+Standard library only; the worker loads this file by path.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+
+from . import payload
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    Parts = Sequence[bytes | memoryview]
+    Places = list[list[int]]
+
+__all__ = ["LARGE", "dump", "load", "size", "write"]
+
+#: What takes as many bytes goes by a segment; less is quicker through the socket.
+LARGE = 1 << 20
+#: Buffers of fewer bytes stay in the pickle.
+APART = 1 << 17
+#: A mapping keeps a descriptor open: with so many of them, what comes is copied.
+MOST_MAPPED = 64
+_ALIGNED = 4096
+
+_mapped = 0
+
+
+class _Mapping(mmap.mmap):
+    """Memory of a segment, for as long as anything refers to it."""
+
+    def __del__(self) -> None:
+        global _mapped
+        _mapped -= 1
+
+
+def dump(value: Any, name: str) -> Parts:
+    """Pickle a value: the pickle, and the buffers that are left out of it.
+
+    Raises
+    ------
+    payload.PayloadError
+        It cannot be pickled; the message calls it ``name``.
+
+    >>> [bytes(part) for part in dump(b"a", "it")] == [pickle.dumps(b"a", 5)]
+    True
+    """
+    apart: list[memoryview] = []
+
+    def inside(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < APART:
+            return True
+        apart.append(view)
+        return False
+
+    try:
+        data = pickle.dumps(value, 5, buffer_callback=inside)
+    except Exception:
+        data = b"__main__"
+    # What lives in __main__ is found there by name, and another process has another __main__.
+    if b"__main__" in data:
+        return [payload.pickled(value, name)]
+    return [data, *apart]
+
+
+def size(parts: Parts) -> int:
+    """Give the bytes of a pickle with all its buffers."""
+    return sum(len(part) if isinstance(part, bytes) else part.nbytes for part in parts)
+
+
+def write(parts: Parts) -> tuple[int, Places]:
+    """Write what :func:`dump` gave into a new segment; give its descriptor, and where each part is: [offset, bytes].
+
+    Raises
+    ------
+    OSError
+        There is not as much memory.
+    """
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("vigie-segment", os.MFD_CLOEXEC)
+    else:
+        import tempfile
+
+        fd, path = tempfile.mkstemp()
+        os.unlink(path)
+    places: Places = []
+    end = 0
+    try:
+        for part in parts:
+            view = memoryview(part)
+            places.append([end, len(view)])
+            done = 0
+            while done < len(view):
+                done += os.pwrite(fd, view[done:], end + done)
+            end += -(-len(view) // _ALIGNED) * _ALIGNED
+        os.ftruncate(fd, max(end, 1))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, places
+
+
+def load(fd: int, places: Places) -> Any:
+    """Make the value of a segment, and close the descriptor.
+
+    >>> value = [bytearray(3_000_000), "b"]
+    >>> load(*write(dump(value, "it"))) == value
+    True
+    """
+    try:
+        whole = _view(fd, os.fstat(fd).st_size)
+    finally:
+        os.close(fd)
+    (start, length), *rest = places
+    return pickle.loads(whole[start : start + length], buffers=[whole[at : at + count] for at, count in rest])
+
+
+def _view(fd: int, length: int) -> memoryview:
+    global _mapped
+    if _mapped < MOST_MAPPED:
+        mapping = _Mapping(fd, length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+        _mapped += 1  # not before: what cannot be mapped has no end either
+        return memoryview(mapping)
+    copy = memoryview(bytearray(length))
+    done = 0
+    while done < length and (count := os.preadv(fd, [copy[done:]], done)):
+        done += count
+    return copy
