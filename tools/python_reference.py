@@ -12,6 +12,7 @@ import generated
 import vigie
 from vigie import errors
 from vigie.output import Record
+from vigie.parallel.pool import PoolFuture, PoolStats
 
 _SECTIONS = ("Parameters", "Raises", "Examples", "Attributes", "Returns", "Yields")
 
@@ -24,7 +25,8 @@ def body() -> str:
     kinds = {name: value if callable(value) else type(value) for name, value in kinds.items()}
     functions = [_function(f"vigie.{name}", value, "##") for name, value in kinds.items() if not inspect.isclass(value)]
     classes = [_class(f"vigie.{name}", value) for name, value in kinds.items() if inspect.isclass(value)]
-    return "\n\n".join([*functions, *classes, _class("Record", Record), _errors()])
+    others = [_class(cls.__name__, cls) for cls in (PoolFuture, PoolStats, Record)]
+    return "\n\n".join([*functions, *classes, *others, _errors()])
 
 
 def _is_error(value: Any) -> bool:

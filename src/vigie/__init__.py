@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vigie.handle import Job, get, jobs
     from vigie.local import state
     from vigie.parallel.map import Outcome, map  # noqa: A004 - like the builtin, on every core
+    from vigie.parallel.pool import Pool
     from vigie.tasks import Task, start, start_many, task
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ __all__ = [
     "NotFound",
     "NotSerializable",
     "Outcome",
+    "Pool",
     "Task",
     "UsageError",
     "VigieError",
@@ -57,6 +59,7 @@ _HOMES = {
     "handle": ("Job", "get", "jobs"),
     "local": ("state",),
     "parallel.map": ("Outcome", "map"),
+    "parallel.pool": ("Pool",),
     "tasks": ("Task", "start", "start_many", "task"),
     "errors": (
         "Conflict", "JobFailed", "JobLost", "JobStopped", "NotFound", "NotSerializable", "UsageError", "VigieError",

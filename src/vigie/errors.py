@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = [
     "AgentUnreachable",
     "Conflict",
+    "ItemStopped",
     "ItemTimeout",
     "JobFailed",
     "JobLost",
@@ -147,6 +148,12 @@ class ItemTimeout(VigieError, TimeoutError):
     kind = "item_timeout"
 
 
+class ItemStopped(VigieError):
+    """An item of a parallel run, or a call in a pool, was stopped before it had a result."""
+
+    kind = "item_stopped"
+
+
 class WorkerDied(VigieError):
     """The process that computed an item of a parallel run ended with it: killed, crashed, or by its own will."""
 
@@ -168,6 +175,7 @@ _KINDS: dict[str, type[VigieError]] = {
         JobFailed,
         JobStopped,
         JobLost,
+        ItemStopped,
         ItemTimeout,
         WorkerDied,
     )

@@ -40,7 +40,8 @@ VALUE, ERROR = 0, 1
 _FLUSH = 20_000_000
 #: For an item that took less (ns) nobody looks at the memory.
 _LOOK_AT_MEMORY = 10_000_000
-_READ = 1 << 18
+#: As in engines/process.py.
+_READ = 60_000
 #: What nobody can change once it was returned: such values travel together.
 _PLAIN = frozenset((int, float, str, bytes, bool, type(None)))
 

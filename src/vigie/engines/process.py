@@ -39,6 +39,8 @@ THREADS = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+#: Bytes that are read at a time: what a buffer of the allocator's own holds, for larger ones the system is asked each time.
+_READ = 60_000
 #: Descriptors that may come with one message, at most.
 _MOST_FDS = 64
 
@@ -145,7 +147,7 @@ class WorkerProcess:
     def _read(self) -> bytes | None:
         """Read what is there: nothing at the end of the line, None if it says nothing now."""
         try:
-            data, ancillary, _, _ = self.sock.recvmsg(1 << 20, socket.CMSG_LEN(4 * _MOST_FDS), _CLOEXEC)
+            data, ancillary, _, _ = self.sock.recvmsg(_READ, socket.CMSG_LEN(4 * _MOST_FDS), _CLOEXEC)
         except BlockingIOError:
             return None
         except OSError:

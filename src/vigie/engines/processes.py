@@ -213,18 +213,21 @@ class Processes:
         for worker in sorted(self._staying(), key=lambda w: w.books.open)[: max(0, len(self._staying()) - limit)]:
             self._retire(worker)
 
-    def shrink(self, least: int, idle: float) -> float:
-        """Let workers go that have been idle for so many seconds; give the seconds until the next may go."""
+    def shrink(self, least: int, idle: float) -> float | None:
+        """Let workers go that have been idle for so many seconds; give the seconds until the next may go, if any."""
         staying = self._staying()
-        now = time.monotonic()
-        wait = idle
+        now, wait = time.monotonic(), None
         for worker in [w for w in reversed(staying) if not w.books.given][: max(0, len(staying) - least)]:
             left = worker.idle_since + idle - now
-            if left > 0:
-                wait = min(wait, left)
-            else:
+            if left <= 0:
                 self._retire(worker)
+            else:
+                wait = left if wait is None else min(wait, left)
         return wait
+
+    def pending(self) -> bool:
+        """Tell whether :meth:`process` would give something at once."""
+        return bool(self._events)
 
     def _staying(self) -> list[WorkerProcess]:
         return [worker for worker in self._workers.values() if not worker.leaving]
@@ -368,7 +371,8 @@ class Processes:
         least: float | None = None
         for worker in list(self._workers.values()):
             due = worker.books.due(self.timeout, now)
-            if due is None and worker.books.open > 1:
+            given = worker.books.given
+            if due is None and given and given[0].open > 1:
                 due = LOOK
             if due is not None:
                 least = due if least is None else min(least, due)

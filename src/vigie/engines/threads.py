@@ -50,28 +50,46 @@ class _Thread(threading.Thread):
             return
         while not self.abandoned and (batch := crew.todo.get()) is not None:
             self._batch(batch)
+            del batch  # what it held is not ours to keep alive
+        crew.events.put(self)
 
     def _batch(self, batch: Batch) -> None:
-        function, put = self.crew.function, self.crew.events.put
+        crew = self.crew
         for position, item in enumerate(batch.items):
             began = time.monotonic_ns()
-            self.at = (batch, position, began)
-            try:
-                value = function(item)
-            except BaseException as error:
-                made: Event = _failed(batch.index + position, item, time.monotonic_ns() - began, self.number, error)
-            else:
-                took = time.monotonic_ns() - began
-                made = Group(batch.index + position, [took], [value], self.number, len(batch.items))
-            with self.crew.lock:
+            with crew.lock:
+                if batch.index + position in crew.withdrawn:
+                    crew.withdrawn.remove(batch.index + position)
+                    continue
+                self.at = (batch, position, began)
+            made = self._item(batch, position, item, began)
+            with crew.lock:
                 if self.abandoned:
                     return
                 self.at = None
-                put(made)
+                crew.events.put(made)
+            del made, item
+
+    def _item(self, batch: Batch, position: int, item: Any, began: int) -> Event:
+        try:
+            value = self.crew.function(item)
+        except BaseException as error:
+            return _failed(batch.index + position, item, time.monotonic_ns() - began, self.number, error)
+        took = time.monotonic_ns() - began
+        return Group(batch.index + position, [took], [value], self.number, len(batch.items))
+
+
+#: What threads say: an event, itself at its end, or None to wake whoever waits.
+_Said = Event | _Thread | None
 
 
 class Threads:
     """A crew of threads; as :class:`vigie.engines.processes.Processes`.
+
+    Parameters
+    ----------
+    depth:
+        Items for each thread that are taken at a time: 2 spares it a wait.
 
     Attributes
     ----------
@@ -81,24 +99,33 @@ class Threads:
 
     def __init__(
         self, function: Callable[[Any], Any], limit: int, *, timeout: float | None = None,
-        init: Callable[[], Any] | None = None, recycle: int | None = None,
+        init: Callable[[], Any] | None = None, depth: int = 2,
     ) -> None:  # fmt: skip
         self.function = function
         self.limit = limit
         self.timeout = None if timeout is None else int(timeout * 1e9)
         self.init = init
+        self.depth = depth
         self.todo: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
-        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.events: queue.SimpleQueue[_Said] = queue.SimpleQueue()
         self.lock = threading.Lock()
+        #: Items that were stopped and not begun.
+        self.withdrawn: set[int] = set()
         self.abandoned = 0
         self._threads: list[_Thread] = []
         self._made = 0
         #: Items given and not reported.
         self._open = 0
+        #: Whether any item has a limit of its own.
+        self._timed = self.timeout is not None
+        self._stopped: list[Event] = []
+        self._idle_since = time.monotonic()
+
+    # --- what it can take -------------------------------------------------------
 
     def room(self) -> int:
         """Give how many batches it would take now."""
-        return max(0, 2 * self.limit - self._open)
+        return max(0, self.depth * self.limit - self._open)
 
     def most(self) -> int | None:
         """Give how many items the next batch may have at most."""
@@ -108,18 +135,21 @@ class Threads:
         """Give how many more threads could be at work: what waits is in a queue of all."""
         return 0
 
+    def busy(self) -> int:
+        """Give how many threads are at work."""
+        return min(self._open, len(self._threads))
+
+    def size(self) -> int:
+        """Give how many threads there are."""
+        return len(self._threads)
+
     def give(self, batch: Batch) -> None:
         """Have a batch computed."""
         self._open += len(batch.items)
+        self._timed = self._timed or batch.timeout is not None
         if len(self._threads) < self.limit and len(self._threads) < self._open:
             self._start()
         self.todo.put(batch)
-
-    def _start(self) -> None:
-        self._made += 1
-        thread = _Thread(self, self._made)
-        self._threads.append(thread)
-        thread.start()
 
     def held_bytes(self) -> int:
         """Nothing is pickled."""
@@ -128,46 +158,145 @@ class Threads:
     def take_back(self, least: int = 2) -> None:
         """Nothing waits behind a certain thread."""
 
+    def stop(self, index: int) -> bool:
+        """End an item that is alone in its batch: its thread is abandoned, or does not begin it."""
+        with self.lock:
+            thread = next((one for one in self._threads if one.at is not None and one.at[0].index == index), None)
+            if thread is None:
+                self.withdrawn.add(index)
+        if thread is None:
+            self._stopped.append(Lost(index, None, 0, 0, "stopped", 0))
+        elif not self._abandon(thread, "stopped", self._stopped):
+            return False
+        self.wake()
+        return True
+
+    # --- threads ----------------------------------------------------------------
+
+    def _start(self) -> None:
+        self._made += 1
+        thread = _Thread(self, self._made)
+        self._threads.append(thread)
+        thread.start()
+
+    def teach(self, number: int, code: Any) -> None:
+        """Functions need not travel."""
+
+    def warm(self, count: int) -> None:
+        """Start threads until there are so many."""
+        while len(self._threads) < min(count, self.limit):
+            self._start()
+
+    def resize(self, limit: int) -> None:
+        """Have so many threads at most."""
+        self.limit = limit
+        self._send_away(len(self._threads) - limit)
+
+    def shrink(self, least: int, idle: float) -> float | None:
+        """Let threads go when all have been idle for so many seconds; give the seconds until they may, if any."""
+        if self._open or len(self._threads) <= least:
+            return None
+        left = self._idle_since + idle - time.monotonic()
+        if left > 0:
+            return left
+        self._send_away(len(self._threads) - least)
+        return None
+
+    def _send_away(self, count: int) -> None:
+        # Whichever takes the word to leave: they are all alike.
+        for _ in range(count):
+            self.todo.put(None)
+
+    # --- what they say ----------------------------------------------------------
+
     def poll(self, wait: float | None) -> list[Event]:
         """Give what has happened, waiting up to ``wait`` seconds for something (None: for ever)."""
-        found: list[Event] = []
-        if self.timeout is not None:
-            due = self._due(self.timeout)
+        return self.process(self.select(wait))
+
+    def select(self, wait: float | None) -> list[_Said]:
+        """Wait until something has happened, and give what was said."""
+        if self._stopped:
+            wait = 0
+        elif self._timed:
+            due = self._due()
             wait = due if wait is None else min(wait, due)
+        said: list[_Said] = []
         try:
-            found.append(self.events.get(timeout=wait) if wait != 0 else self.events.get_nowait())
+            said.append(self.events.get(timeout=wait) if wait != 0 else self.events.get_nowait())
             while True:
-                found.append(self.events.get_nowait())
+                said.append(self.events.get_nowait())
         except queue.Empty:
-            pass
-        if self.timeout is not None:
-            self._enforce(self.timeout, found)
+            return said
+
+    def process(self, said: list[_Said]) -> list[Event]:
+        """Give what has happened, by what :meth:`select` has found."""
+        found: list[Event] = []
+        for one in said:
+            if isinstance(one, _Thread):
+                if one in self._threads:
+                    self._threads.remove(one)
+            elif one is not None:
+                found.append(one)
+        if self._timed:
+            self._enforce(found)
+        found += self._stopped
+        self._stopped = []
         self._open -= sum(len(e.times) if isinstance(e, Group) else isinstance(e, Failed | Lost) for e in found)
+        if found and not self._open:
+            self._idle_since = time.monotonic()
         return found
 
-    def _due(self, limit: int) -> float:
-        now = time.monotonic_ns()
-        least = [(thread.at[2] + limit - now) / 1e9 for thread in self._threads if thread.at is not None]
-        return max(0.001, min(least, default=0.05))
+    def pending(self) -> bool:
+        """Tell whether :meth:`process` would give something at once."""
+        return bool(self._stopped)
 
-    def _enforce(self, limit: int, found: list[Event]) -> None:
+    def wakeable(self) -> None:
+        """It always is."""
+
+    def wake(self) -> None:
+        """Have :meth:`select` return, from any thread."""
+        self.events.put(None)
+
+    def _limit(self, batch: Batch) -> int | None:
+        return self.timeout if batch.timeout is None else batch.timeout
+
+    def _due(self) -> float:
+        now = time.monotonic_ns()
+        least = 0.05
+        for at in [thread.at for thread in list(self._threads)]:
+            limit = None if at is None else self._limit(at[0])
+            if at is not None and limit is not None:
+                least = min(least, (at[2] + limit - now) / 1e9)
+        return max(0.001, least)
+
+    def _enforce(self, found: list[Event]) -> None:
         now = time.monotonic_ns()
         for thread in list(self._threads):
-            with self.lock:
-                at = thread.at
-                if at is None or now - at[2] <= limit:
-                    continue
-                thread.abandoned = True
-            batch, position, began = at
-            self.abandoned += 1
-            self._threads.remove(thread)
-            self._start()
-            index = batch.index + position
-            found.append(Lost(index, batch.items[position], now - began, thread.number, "timeout", 0))
-            rest = batch.items[position + 1 :]
-            if rest:
-                self._open -= len(rest)
-                found.append(Back(Batch(index + 1, rest)))
+            at = thread.at
+            limit = None if at is None else self._limit(at[0])
+            if at is not None and limit is not None and now - at[2] > limit:
+                self._abandon(thread, "timeout", found, at)
+
+    def _abandon(
+        self, thread: _Thread, why: str, found: list[Event], expected: tuple[Batch, int, int] | None = None
+    ) -> bool:
+        """Leave a thread alone with its item, which is lost, and have another take its place."""
+        with self.lock:
+            at = thread.at
+            if at is None or at is not (expected or at):
+                return False
+            thread.abandoned = True
+        batch, position, began = at
+        self.abandoned += 1
+        self._threads.remove(thread)
+        self._start()
+        index = batch.index + position
+        found.append(Lost(index, batch.items[position], time.monotonic_ns() - began, thread.number, why, 0))
+        rest = batch.items[position + 1 :]
+        if rest:
+            self._open -= len(rest)
+            found.append(Back(Batch(index + 1, rest, timeout=batch.timeout)))
+        return True
 
     def close(self) -> None:
         """Let every thread end when it can; none begins another item."""

@@ -9,7 +9,6 @@ time holds the workers up after a window of items, not the machine's memory.
 from __future__ import annotations
 
 import itertools
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -17,9 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from vigie.callables import unwrap
-from vigie.engines.batch import Back, Batch, Broken, Event, Failed, Group, Lost
-from vigie.errors import ItemTimeout, NotSerializable, UsageError, VigieError, WorkerDied
+from vigie.engines.batch import Back, Batch, Event, Failed, Group, Lost
+from vigie.errors import UsageError
 from vigie.model import cores
+from vigie.parallel import failures
 from vigie.parallel.batching import TARGET, Batching
 from vigie.values import parse_duration, parse_rate, parse_size
 
@@ -37,17 +37,6 @@ PATIENCE = 0.002
 FEW = 8
 #: What is under way for longer than this (ns) is worth being shared when others are idle.
 WORTH = 2_000_000
-
-
-class _RemoteTraceback(Exception):
-    """Where an exception was raised in a worker."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.text}"""'
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,12 +302,12 @@ class _Course:
         elif isinstance(event, Failed):
             self._under_way -= 1
             self._batching.measured([event.time], 1)
-            self._fail(event, lambda: _raised(event))
+            self._fail(event, lambda: failures.raised(event))
         elif isinstance(event, Lost):
             self._under_way -= 1
-            self._fail(event, lambda: self._died(event))
+            self._fail(event, lambda: failures.lost(event, f"item {event.index}", self._timeout))
         else:
-            raise _broken(event)
+            raise failures.broken(event)
 
     def _fail(self, event: Failed | Lost, error: Callable[[], BaseException]) -> None:
         tries = self._failures.get(event.index, 0) + 1
@@ -330,16 +319,6 @@ class _Course:
         number = event.number if isinstance(event, Lost) and event.why == "signal" else None
         made: Outcome[Any] = Outcome(event.index, None, error(), tries, event.time / 1e9, event.worker, number)
         self._keep(event.index, made)
-
-    def _died(self, event: Lost) -> BaseException:
-        if event.why == "timeout":
-            return ItemTimeout(f"item {event.index} took longer than {self._timeout:g} s")
-        if event.why == "oom":
-            return WorkerDied(f"the system was out of memory, and killed the worker that had item {event.index}")
-        if event.why == "signal":
-            name = signal.Signals(event.number).name if event.number in set(signal.Signals) else str(event.number)
-            return WorkerDied(f"the worker that had item {event.index} was killed by {name}")
-        return WorkerDied(f"item {event.index} ended its worker with exit status {event.number}")
 
     def _keep(self, index: int, come: Group | Outcome[Any]) -> None:
         if self._ordered:
@@ -382,29 +361,6 @@ class _Course:
             return
         for at, value in enumerate(come.values):
             yield from self._tell(replace(come, index=come.index + at, times=[come.times[at]], values=[value], size=0))
-
-
-def _raised(event: Failed) -> BaseException:
-    error = event.error
-    if error is None and event.kind.endswith("payload.PayloadError"):
-        return NotSerializable(event.message)
-    if error is None:
-        error = VigieError(f"{event.kind}: {event.message}")
-    if error.__traceback__ is None and event.traceback:
-        error.__cause__ = _RemoteTraceback(event.traceback)
-    return error
-
-
-def _broken(event: Broken) -> BaseException:
-    if event.where == "worker":
-        return WorkerDied(event.message)
-    made: VigieError
-    if event.where == "init":
-        made = WorkerDied(f"init failed in a worker: {event.kind}: {event.message}")
-    else:
-        made = NotSerializable(f"a worker cannot find the function: {event.kind}: {event.message}")
-    made.__cause__ = _RemoteTraceback(event.traceback) if event.error is None else event.error
-    return made
 
 
 def _seconds(value: float | str | None, name: str) -> float | None:
