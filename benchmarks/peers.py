@@ -18,6 +18,10 @@ PEERS = Path(os.environ.get("VIGIE_PEERS", HERE / ".peers"))
 #: Each in the version that is the quicker one here of this and the newest (huey 3.5, Celery 5.7).
 HUEY = "huey==2.5.3"
 CELERY = ("celery[redis]==5.5.3",)
+JOBLIB = "joblib==1.6.0"
+MPIRE = "mpire==2.10.2"
+#: No peer: what both sides of a bench send about.
+NUMPY = "numpy==2.4.6"
 
 T = TypeVar("T")
 

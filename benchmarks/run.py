@@ -15,7 +15,9 @@ import time
 from aims import AIMS
 from harness import HERE, Result, set_scale
 
-BENCHES = ("functions", "commands", "submits", "output", "rest", "imports", "items", "bystanders", "million")
+BENCHES = (
+    "functions", "commands", "submits", "output", "rest", "imports", "items", "maps", "pools", "bystanders", "million",
+)  # fmt: skip
 RESULTS = HERE / "RESULTS.md"
 
 HEAD = """# Results
