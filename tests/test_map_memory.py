@@ -34,7 +34,7 @@ def counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The kernel's count, which an item raises as the kernel does when it kills: no test takes the machine's memory."""
     path = tmp_path / "vmstat"
     path.write_text("pgfault 5\noom_kill 0\n")
-    monkeypatch.setattr(oom, "COUNTS", path)
+    monkeypatch.setattr(oom, "COUNTS", str(path))
     return path
 
 

@@ -111,7 +111,7 @@ def test_what_a_worker_loads_needs_the_standard_library_alone():
 
 @pytest.mark.parametrize("module", ["vigie", "vigie.client", "vigie.cli.main", "vigie.cli.start"])
 def test_starting_a_job_imports_nothing_heavy(module):
-    heavy = ["apsw", "asyncio", "cloudpickle", "dataclasses", "importlib.metadata", "multiprocessing"]
+    heavy = ["apsw", "asyncio", "cloudpickle", "dataclasses", "importlib.metadata", "multiprocessing", "rich"]
     code = f"import sys, {module}; print([n for n in {heavy} if n in sys.modules])"
     done = sh(sys.executable, "-c", code)
     assert (done.stdout, done.stderr) == ("[]\n", "")

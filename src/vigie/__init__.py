@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     )
     from vigie.handle import Job, get, jobs
     from vigie.local import state
-    from vigie.parallel.map import Outcome, map  # noqa: A004 - like the builtin, on every core
+    from vigie.parallel.amap import amap
+    from vigie.parallel.map import map  # noqa: A004 - like the builtin, on every core
+    from vigie.parallel.outcome import Outcome
     from vigie.parallel.pool import Pool
     from vigie.tasks import Task, start, start_many, task
 
@@ -46,6 +48,7 @@ __all__ = [
     "UsageError",
     "VigieError",
     "WaitTimeout",
+    "amap",
     "get",
     "jobs",
     "map",
@@ -58,7 +61,9 @@ __all__ = [
 _HOMES = {
     "handle": ("Job", "get", "jobs"),
     "local": ("state",),
-    "parallel.map": ("Outcome", "map"),
+    "parallel.amap": ("amap",),
+    "parallel.map": ("map",),
+    "parallel.outcome": ("Outcome",),
     "parallel.pool": ("Pool",),
     "tasks": ("Task", "start", "start_many", "task"),
     "errors": (

@@ -15,7 +15,7 @@ from vigie.submission import Options, Submission
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from vigie.parallel.map import Run
+    from vigie.parallel.course import Run
 
 __all__ = ["Task", "start", "start_many", "task"]
 

@@ -1,19 +1,23 @@
-"""What goes to a worker at a time, and what comes back: shared by all engines."""
+"""What goes to a worker at a time, and what comes back: shared by all engines.
+
+Plain classes: ``dataclasses`` takes longer to load than a worker to come up.
+"""
 
 from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from vigie import segments
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 __all__ = ["Back", "Batch", "Broken", "Event", "Failed", "Group", "Large", "Lost"]
 
 
-@dataclass(slots=True)
 class Batch:
     """Items that follow one upon the other.
 
@@ -27,10 +31,13 @@ class Batch:
         What each may take (ns), if that is not what all may.
     """
 
-    index: int
-    items: Sequence[Any]
-    size: int = 0
-    timeout: int | None = None
+    __slots__ = ("index", "items", "size", "timeout")
+
+    def __init__(self, index: int, items: Sequence[Any], timeout: int | None = None) -> None:
+        self.index = index
+        self.items = items
+        self.size = 0
+        self.timeout = timeout
 
 
 class Large:
@@ -39,19 +46,27 @@ class Large:
     def __init__(self, fd: int, places: list[list[int]]) -> None:
         self._fd = fd
         self._places = places
+        self._value: Any = None
+        self._error: Exception | None = None
         self.size = sum(length for _, length in places)
 
     def load(self) -> Any:
-        """Make the value, once."""
-        fd, self._fd = self._fd, -1
-        return segments.load(fd, self._places)
+        """Make the value; raise what that raised, each time it is asked for."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            try:
+                self._value = segments.load(fd, self._places)
+            except Exception as error:
+                self._error = error
+        if self._error is not None:
+            raise self._error
+        return self._value
 
     def __del__(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
 
 
-@dataclass(slots=True)
 class Group:
     """Values of items that follow one upon the other.
 
@@ -71,15 +86,18 @@ class Group:
         How often they were tried; whoever keeps count of failures sets it.
     """
 
-    index: int
-    times: list[int]
-    values: list[Any]
-    worker: int
-    of: int
-    peak_rss: int = 0
-    packed: bool = False
-    size: int = 0
-    tries: int = 1
+    __slots__ = ("index", "of", "packed", "peak_rss", "size", "times", "tries", "values", "worker")
+
+    def __init__(self, index: int, times: list[int], values: list[Any], worker: int, of: int) -> None:
+        self.index = index
+        self.times = times
+        self.values = values
+        self.worker = worker
+        self.of = of
+        self.peak_rss = 0
+        self.packed = False
+        self.size = 0
+        self.tries = 1
 
     def list(self) -> list[Any]:
         """Give the values."""
@@ -89,22 +107,32 @@ class Group:
             return [self.values[0].load()]
         return list(map(pickle.loads, self.values))
 
+    def one(self, at: int) -> Group:
+        """Give one of them as a group of its own."""
+        group = Group(self.index + at, [self.times[at]], [self.values[at]], self.worker, self.of)
+        group.packed, group.tries = self.packed, self.tries
+        return group
 
-@dataclass(slots=True)
+
 class Failed:
     """An item that raised: the name of its exception, its text, its traceback, and itself if it could travel."""
 
-    index: int
-    item: Any
-    time: int
-    worker: int
-    kind: str
-    message: str
-    traceback: str
-    error: BaseException | None = None
+    __slots__ = ("error", "index", "item", "kind", "message", "time", "traceback", "worker")
+
+    def __init__(
+        self, index: int, item: Any, time: int, worker: int, kind: str, message: str, traceback: str,
+        error: BaseException | None = None,
+    ) -> None:  # fmt: skip
+        self.index = index
+        self.item = item
+        self.time = time
+        self.worker = worker
+        self.kind = kind
+        self.message = message
+        self.traceback = traceback
+        self.error = error
 
 
-@dataclass(slots=True)
 class Lost:
     """An item whose worker ended with it.
 
@@ -116,31 +144,38 @@ class Lost:
         The signal, or the exit status.
     """
 
-    index: int
-    item: Any
-    time: int
-    worker: int
-    why: str
-    number: int
+    __slots__ = ("index", "item", "number", "time", "why", "worker")
+
+    def __init__(self, index: int, item: Any, time: int, worker: int, why: str, number: int) -> None:
+        self.index = index
+        self.item = item
+        self.time = time
+        self.worker = worker
+        self.why = why
+        self.number = number
 
 
-@dataclass(slots=True)
 class Back:
     """Items that were given to a worker and did not begin; ``alone``: each in a batch of its own."""
 
-    batch: Batch
-    alone: bool = False
+    __slots__ = ("alone", "batch")
+
+    def __init__(self, batch: Batch, alone: bool = False) -> None:
+        self.batch = batch
+        self.alone = alone
 
 
-@dataclass(slots=True)
 class Broken:
     """No worker can do anything: it did not find the ``function``, failed in ``init``, or ended (``worker``)."""
 
-    where: str
-    kind: str
-    message: str
-    traceback: str
-    error: BaseException | None = None
+    __slots__ = ("error", "kind", "message", "traceback", "where")
+
+    def __init__(self, where: str, kind: str, message: str, traceback: str, error: BaseException | None = None) -> None:
+        self.where = where
+        self.kind = kind
+        self.message = message
+        self.traceback = traceback
+        self.error = error
 
 
 #: What an engine tells.

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 __all__ = ["Watch"]
 
 #: Where Linux counts, those in control groups included. Of the whole machine: whoever was killed by another SIGKILL in
 #: the same moment is taken for a suspect too, and tried once more for nothing.
-COUNTS = Path("/proc/vmstat")
+COUNTS = "/proc/vmstat"
 
 
 def _kills() -> int:
     """Give how many processes have been killed so far; 0 where nobody counts."""
     try:
-        match = re.search(r"^oom_kill (\d+)$", COUNTS.read_text(), re.MULTILINE)
+        with open(COUNTS, encoding="ascii") as file:
+            match = re.search(r"^oom_kill (\d+)$", file.read(), re.MULTILINE)
     except (OSError, ValueError):
         return 0
     return int(match[1]) if match else 0

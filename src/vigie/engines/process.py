@@ -1,45 +1,26 @@
-"""One worker process of the caller: how it is started, spoken to, and always ended.
-
-Nothing is forked: a worker is the caller's Python, run anew (``worker.py --map``), in a
-session of its own, so that it ends with whatever it has started.
-"""
+"""One worker process of the caller: spoken to, listened to, and always ended."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import signal
 import socket
-import subprocess
-import sys
 import time
 from array import array
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-import vigie
 from vigie import frames, pidfd
+from vigie.engines.launch import Launched
 from vigie.engines.ledger import Ledger
-from vigie.workfiles import Page
 
 __all__ = ["READ", "WRITE", "WorkerProcess"]
 
-WORKER = os.path.join(os.path.dirname(os.path.abspath(vigie.__file__)), "worker.py")
-#: A worker's page, and the journal of results behind it.
-PAGE = 4096 + (1 << 20)
 #: Seconds for a worker that has closed its end of the line to end.
 PATIENCE = 1.0
-#: Numeric libraries start a thread for each core, in each of our workers.
-THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
-#: Bytes that are read at a time: what a buffer of the allocator's own holds, for larger ones the system is asked each time.
+#: Bytes that are read at a time: for a larger buffer the allocator asks the system each time.
 _READ = 60_000
 #: Descriptors that may come with one message, at most.
 _MOST_FDS = 64
@@ -50,17 +31,23 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 class WorkerProcess:
     """A worker process, as its caller sees it.
 
+    Parameters
+    ----------
+    number:
+        Of the worker, among those of its crew.
+    launched:
+        It, if it was started already.
+
     Raises
     ------
     OSError
-        It cannot be started: no process, no descriptor or no memory more.
+        It cannot be started.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, launched: Launched | None = None) -> None:
         self.number = number
-        with contextlib.ExitStack() as undo:
-            self._launch(undo)
-            undo.pop_all()
+        self._launched = launched or Launched()
+        self._popen, self.sock, self.page = self._launched.popen, self._launched.sock, self._launched.page
         #: Tells of its end even if something that an item started holds the other end of the line; None on old systems.
         self.pidfd = pidfd.open_pid(self._popen.pid)
         self._decoder = frames.Decoder()
@@ -73,21 +60,6 @@ class WorkerProcess:
         self.leaving = False
         #: Since when it has had nothing to do (monotonic s).
         self.idle_since = time.monotonic()
-
-    def _launch(self, undo: contextlib.ExitStack) -> None:
-        """Start the process; ``undo`` closes what was opened for it, should that fail."""
-        self.sock, theirs = socket.socketpair()
-        undo.callback(self.sock.close)
-        with theirs:
-            self.page = Page.anonymous(PAGE)
-            undo.callback(self.page.close)
-            life, self._lifeline = os.pipe()
-            undo.callback(os.close, self._lifeline)
-            try:
-                self._popen = _popen((theirs.fileno(), self.page.fileno(), life))
-            finally:
-                os.close(life)
-        self.sock.setblocking(False)
 
     @property
     def pid(self) -> int:
@@ -163,8 +135,7 @@ class WorkerProcess:
 
     def signal(self, number: int) -> None:
         """Signal its whole session."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._popen.pid, number)
+        self._launched.signal(number)
 
     def ended(self) -> int:
         """Wait for it as it is ending, end whatever it has started, and give its status."""
@@ -183,11 +154,9 @@ class WorkerProcess:
         self._drop()
         while self.segments:
             os.close(self.segments.popleft())
-        self.sock.close()
         if self.pidfd is not None:
             os.close(self.pidfd)
-        os.close(self._lifeline)
-        self.page.close()
+        self._launched.close()
 
 
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -195,9 +164,3 @@ _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 def _send_fd(sock: socket.socket, data: memoryview, fd: int) -> int:
     return sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [fd]))])
-
-
-def _popen(fds: tuple[int, int, int]) -> subprocess.Popen[bytes]:
-    words = [sys.executable, WORKER, "--map", *map(str, fds)]
-    env = {**dict.fromkeys(THREADS, "1"), **os.environ, "VIGIE_MAP_WORKER": "1"}
-    return subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=fds, env=env, start_new_session=True)

@@ -22,6 +22,7 @@ from typing import Any
 from vigie import callables, frames, payload, segments
 from vigie.engines import oom
 from vigie.engines.batch import Back, Batch, Broken, Event, Failed, Large, Lost
+from vigie.engines.launch import Launched
 from vigie.engines.ledger import Given, described
 from vigie.engines.process import READ, WorkerProcess
 from vigie.errors import NotSerializable
@@ -56,6 +57,8 @@ class Processes:
         Items after which a worker is replaced.
     memory_limit:
         Bytes of data that a worker may have.
+    launched:
+        The first worker, if it was started already.
 
     Raises
     ------
@@ -66,11 +69,13 @@ class Processes:
     def __init__(
         self, function: Callable[[Any], Any] | None, limit: int, *, timeout: float | None = None,
         init: Callable[[], Any] | None = None, recycle: int | None = None, memory_limit: int | None = None,
+        launched: Launched | None = None,
     ) -> None:  # fmt: skip
         self.limit = limit
         self.timeout = None if timeout is None else int(timeout * 1e9)
         self.recycle = recycle
         self._hello = _begin_frame(function, init, memory_limit)
+        self._launched = launched
         self._lessons: dict[int, bytes] = {}
         self._selector = selectors.DefaultSelector()
         self._workers: dict[int, WorkerProcess] = {}
@@ -235,7 +240,8 @@ class Processes:
     def _start(self) -> WorkerProcess:
         self._oom.begin()
         self._made += 1
-        worker = WorkerProcess(self._made)
+        launched, self._launched = self._launched, None
+        worker = WorkerProcess(self._made, launched)
         self._workers[worker.number] = worker
         self._selector.register(worker.sock, READ, worker)
         if worker.pidfd is not None:
@@ -426,6 +432,8 @@ class Processes:
         for worker in list(self._workers.values()):
             worker.ended()
             self._let_go(worker)
+        if self._launched is not None:
+            self._launched.discard()
         for end in self._wake or ():
             os.close(end)
         self._selector.close()

@@ -331,6 +331,10 @@ class Inline:
         """Nobody else could be at work."""
         return 0
 
+    def busy(self) -> int:
+        """Nobody is at work while anybody asks."""
+        return 0
+
     def give(self, batch: Batch) -> None:
         """Compute a batch here and now."""
         init, self._init = self._init, None

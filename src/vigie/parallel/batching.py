@@ -16,6 +16,8 @@ GROWTH = 4
 MOST = 20_000
 #: How much the newest measurement counts.
 WEIGHT = 0.5
+#: Bytes that a batch should have at most.
+HEAVY = 8 << 20
 
 
 class Batching:
@@ -39,6 +41,7 @@ class Batching:
         self.size = 1
         self.mean = 0.0
         self._target = target
+        self._most = MOST
 
     def measured(self, times: Sequence[int], of: int) -> None:
         """Take into account what items took (ns each), which came in a batch ``of`` so many."""
@@ -48,4 +51,16 @@ class Batching:
         # What items that follow may cost weighs more than what they may spare.
         self.mean = max(mean, WEIGHT * mean + (1 - WEIGHT) * self.mean)
         fit = int(self._target / max(self.mean, 1.0))
-        self.size = max(1, min(fit, max(self.size, of * GROWTH), MOST))
+        self.size = max(1, min(fit, max(self.size, of * GROWTH), self._most))
+
+    def weighed(self, size: int, of: int) -> None:
+        """Take into account the bytes of a batch ``of`` so many items.
+
+        >>> batching = Batching()
+        >>> batching.weighed(100_000_000, of=1)
+        >>> batching.measured([1_000], of=1)
+        >>> batching.size
+        1
+        """
+        if size:
+            self._most = max(1, min(MOST, HEAVY * of // size))

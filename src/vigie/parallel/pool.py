@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import os
+import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
-from typing import Any, Literal, Self, TypeVar
 
 from vigie import callables, payload
 from vigie.errors import NotSerializable, UsageError
 from vigie.model import cores
-from vigie.parallel.desk import Call, Crew, Desk, PoolBroken
-from vigie.parallel.lessons import Code
+from vigie.parallel.desk import Call, Desk, PoolBroken
 from vigie.parallel.options import a_count, memory, seconds
 
-__all__ = ["Pool", "PoolBroken", "PoolFuture", "PoolStats"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, Literal, Self, TypeVar
 
-T = TypeVar("T")
+    from vigie.parallel.desk import Crew
+    from vigie.parallel.lessons import Code
+
+    T = TypeVar("T")
+
+__all__ = ["Pool", "PoolBroken", "PoolFuture", "PoolStats"]
 
 #: Pools that are not shut down; at the interpreter's end their calls are waited for.
 _open: weakref.WeakSet[Desk] = weakref.WeakSet()
 
 
-@dataclass(frozen=True, slots=True)
 class PoolStats:
     """What a pool is doing, and has done.
 
@@ -43,6 +48,10 @@ class PoolStats:
         Calls that have ended: with a value, with an error, by ``stop``, before they began.
     """
 
+    __slots__ = (
+        "busy", "cancelled", "done", "failed", "least", "limit", "running", "stopped", "waiting", "workers"
+    )  # fmt: skip
+
     limit: int
     least: int
     workers: int
@@ -54,11 +63,18 @@ class PoolStats:
     stopped: int
     cancelled: int
 
+    def __init__(self, **numbers: int) -> None:
+        for name in self.__slots__:
+            setattr(self, name, numbers[name])
 
-class PoolFuture(Future[T]):
+    def __repr__(self) -> str:
+        return f"PoolStats({', '.join(f'{name}={getattr(self, name)}' for name in self.__annotations__)})"
+
+
+class PoolFuture(Future["T"]):
     """The standard's future, which can stop its call as well."""
 
-    _stop: Callable[[], bool] | None = None
+    _call: weakref.ref[Call] | None = None
 
     def stop(self) -> bool:
         """End the call, also while it runs.
@@ -71,7 +87,8 @@ class PoolFuture(Future[T]):
         -------
         False if it has ended already.
         """
-        return self._stop is not None and self._stop()
+        call = None if self._call is None else self._call()
+        return call is not None and call.desk.stop(call)
 
 
 class Pool(Executor):
@@ -83,7 +100,7 @@ class Pool(Executor):
     Parameters
     ----------
     max_workers:
-        How many at once; default: the cores, and 32 threads.
+        How many at once; default: the cores, and as many threads and four more, but no more than 32.
     on:
         ``processes``, ``threads``, or from Python 3.14 on ``interpreters``, which have an interpreter
         lock each.
@@ -120,7 +137,7 @@ class Pool(Executor):
         timeout: float | str | None = None, recycle: int | None = None, memory_limit: int | str | None = None,
         initializer: Callable[..., Any] | None = None, initargs: tuple[Any, ...] = (),
     ) -> None:  # fmt: skip
-        limit = a_count(max_workers, "max_workers", 1) or (cores() if on == "processes" else 32)
+        limit = _limit(max_workers, on)
         self._least = _least(min_workers, limit)
         if initializer is not None:
             if not callable(initializer):
@@ -130,10 +147,11 @@ class Pool(Executor):
             init = partial(initializer, *initargs)
         self._timeout = seconds(timeout, "timeout")
         self._on = on
+        patience = seconds(idle, "idle") or 0.0
         #: How functions travel.
         self._known: weakref.WeakKeyDictionary[FunctionType, Code] = weakref.WeakKeyDictionary()
         crew = _crew(on, limit, init, a_count(recycle, "recycle", 1), memory(memory_limit))
-        self._desk = Desk(crew, on != "threads", self._least, seconds(idle, "idle") or 0.0)
+        self._desk = Desk(crew, on == "processes", self._least, patience)
         _open.add(self._desk)
         # Nobody refers to the pool any more: what was submitted is done, and that is all.
         weakref.finalize(self, self._desk.shut, cancel=False, kill=False).atexit = False
@@ -151,16 +169,15 @@ class Pool(Executor):
 
     def _submit(self, timeout: float | None, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PoolFuture[Any]:
         future: PoolFuture[Any] = PoolFuture()
-        desk = self._desk
         limit = None if timeout is None else int(timeout * 1e9)
         try:
             function = self._packed(fn)
         except payload.PayloadError as error:
             future.set_exception(NotSerializable(str(error)))
             return future
-        call = Call(future, function, args, kwargs, limit)
-        future._stop = partial(_stop, weakref.ref(desk), weakref.ref(call))
-        desk.submit(call)
+        call = Call(self._desk, future, function, args, kwargs, limit)
+        future._call = weakref.ref(call)
+        self._desk.submit(call)
         return future
 
     def _packed(self, fn: Any) -> Any:
@@ -200,7 +217,7 @@ class Pool(Executor):
             return super().map(fn, *iterables, timeout=timeout)
         items = zip(*iterables, strict=False)
         chunks = iter(lambda: list(itertools.islice(items, chunksize)), [])
-        return itertools.chain.from_iterable(super().map(partial(_each, fn), chunks, timeout=timeout))
+        return _one_by_one(super().map(partial(_each, fn), chunks, timeout=timeout))
 
     def resize(self, max_workers: int, min_workers: int | None = None) -> None:
         """Have another number of workers from now on; what runs is not disturbed.
@@ -225,8 +242,9 @@ class Pool(Executor):
         with desk.lock:
             crew, counts = desk.crew, desk.counts
             return PoolStats(
-                crew.limit, desk.least, crew.size(), crew.busy(), len(desk.waiting), len(desk.running),
-                counts.done, counts.failed, counts.stopped, counts.cancelled,
+                limit=crew.limit, least=desk.least, workers=crew.size(), busy=crew.busy(), waiting=len(desk.waiting),
+                running=len(desk.running), done=counts.done, failed=counts.failed, stopped=counts.stopped,
+                cancelled=counts.cancelled,
             )  # fmt: skip
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -248,8 +266,12 @@ class Pool(Executor):
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         if kind is not None and not issubclass(kind, Exception):
             self.stop()  # Ctrl-C, or an exit: nobody waits for results any more
-        else:
+            return
+        try:
             self.shutdown()
+        except KeyboardInterrupt:
+            self.stop()
+            raise
 
     def __repr__(self) -> str:
         stats = self.stats()
@@ -268,13 +290,24 @@ class Options:
         return self._pool._submit(self._timeout, fn, args, kwargs)
 
 
-def _stop(desk: weakref.ref[Desk], call: weakref.ref[Call]) -> bool:
-    the_desk, the_call = desk(), call()
-    return the_desk is not None and the_call is not None and the_desk.stop(the_call)
-
-
 def _each(fn: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
     return [fn(*args) for args in chunk]
+
+
+def _one_by_one(chunks: Iterator[list[T]]) -> Iterator[T]:
+    """Give the items of lists, and keep none that was given."""
+    for chunk in chunks:
+        chunk.reverse()
+        while chunk:
+            yield chunk.pop()
+
+
+def _limit(count: int | None, on: str) -> int:
+    if count is None:
+        return min(32, cores() + 4) if on == "threads" else cores()
+    if isinstance(count, int) and count <= 0:
+        raise UsageError(f"max_workers must be greater than 0, and is {count}")
+    return a_count(count, "max_workers", 1) or 1
 
 
 def _least(count: int, limit: int) -> int:
@@ -295,11 +328,11 @@ def _crew(on: str, limit: int, init: Callable[[], Any] | None, recycle: int | No
     if on == "threads":
         from vigie.engines.threads import Threads
 
-        return Threads(_call, limit, init=init, depth=1)
+        return Threads(_call, limit, init=init, depth=1, wait=True)
     if on == "interpreters":
         from vigie.engines.interpreters import Interpreters
 
-        return Interpreters(None, limit, init=init)
+        return Interpreters(None, limit, init=init, wait=True)
     raise UsageError(f"on is {on!r}: it is processes, threads or interpreters")
 
 
@@ -310,7 +343,17 @@ def _call(item: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> Any:
 
 @atexit.register
 def _finish() -> None:
-    """Wait for the calls of pools that nobody has shut down, as the standard library does."""
+    """Wait for the calls of pools that nobody has shut down, as the standard library does; not after Ctrl-C."""
+    # In a session it is an interrupt of long ago.
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")
     for desk in list(_open):
-        desk.shut(cancel=False, kill=False)
+        desk.shut(cancel=interrupted, kill=interrupted)
         desk.join()
+
+
+def _forked() -> None:
+    for desk in list(_open):
+        desk.disown()
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,121 @@
+"""Whichever engine suits: it computes a few items in the caller's thread, times them, and chooses.
+
+- Items that take less than it costs to send them stay here.
+- Items that mostly wait go to threads.
+- All others go to processes. So do all where an item has a limit of time, since nobody could end one here.
+- Coroutine functions are awaited.
+"""
+
+from __future__ import annotations
+
+import time
+
+from vigie.engines.threads import Inline
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vigie.engines.batch import Batch, Event
+    from vigie.parallel.course import Engine
+    from vigie.parallel.plan import Crew
+
+__all__ = ["Auto", "choice"]
+
+#: So many items are tried, or for so long (s).
+TRIED, PATIENCE = 16, 0.05
+#: What takes less (s) is not worth being sent.
+CHEAP = 20e-6
+#: What uses the processor for less of its time waits.
+WAITS = 0.3
+
+
+def choice(mean: float, busy: float) -> str:
+    """Choose by how long an item takes (s), and for what share of that it uses the processor.
+
+    >>> choice(1e-6, 1.0), choice(0.1, 0.01), choice(0.1, 0.9)
+    ('inline', 'threads', 'processes')
+    """
+    if mean < CHEAP:
+        return "inline"
+    return "threads" if busy < WAITS else "processes"
+
+
+class Auto:
+    """An engine that turns into another one.
+
+    Attributes
+    ----------
+    chosen:
+        Which, once that is known.
+    """
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self.chosen: str | None = None
+        self._inner: Engine = Inline(crew.function, crew.init)
+        self._items = 0
+        self._wall = self._cpu = 0.0
+        if crew.awaits:
+            self._turn("async")
+        elif crew.timeout is not None or crew.recycle is not None or crew.memory_limit is not None:
+            self._turn("processes")
+
+    @property
+    def limit(self) -> int:
+        """How many at once."""
+        return self._inner.limit
+
+    @property
+    def place(self) -> str:
+        """Where items are computed now."""
+        return self.chosen or "inline"
+
+    def _turn(self, place: str) -> None:
+        self.chosen = self._crew.on = place
+        if place != "inline":
+            self._inner = self._crew.engine()
+
+    def room(self) -> int:
+        """Give how many batches it would take now."""
+        return self._inner.room()
+
+    def most(self) -> int | None:
+        """Give how many items the next batch may have at most."""
+        return self._inner.most()
+
+    def idle(self) -> int:
+        """Give how many more workers could be at work."""
+        return self._inner.idle()
+
+    def busy(self) -> int:
+        """Give how many workers are at work."""
+        return self._inner.busy()
+
+    def give(self, batch: Batch) -> None:
+        """Have a batch computed."""
+        if self.chosen is not None:
+            self._inner.give(batch)
+            return
+        wall, cpu = time.perf_counter(), time.thread_time()
+        self._inner.give(batch)
+        self._wall += time.perf_counter() - wall
+        self._cpu += time.thread_time() - cpu
+        self._items += len(batch.items)
+
+    def held_bytes(self) -> int:
+        """Give the size of the pickles that workers have."""
+        return self._inner.held_bytes()
+
+    def take_back(self, least: int = 2) -> None:
+        """Have come back what waits behind others."""
+        self._inner.take_back(least)
+
+    def poll(self, wait: float | None) -> list[Event]:
+        """Give what has happened; choose, once enough has."""
+        events = self._inner.poll(wait)
+        if self.chosen is None and (self._items >= TRIED or self._wall > PATIENCE):
+            self._turn(choice(self._wall / self._items, self._cpu / self._wall))
+        return events
+
+    def close(self) -> None:
+        """End whoever is at work."""
+        self._inner.close()

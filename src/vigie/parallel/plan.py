@@ -1,0 +1,158 @@
+"""How a parallel run is to go, and who computes its items: what people ask for, checked.
+
+Little is loaded here: while the first worker process comes up there is time for the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from vigie.callables import unwrap
+from vigie.errors import UsageError
+from vigie.model import cores
+from vigie.parallel.batching import TARGET
+from vigie.parallel.options import a_count, memory, seconds
+from vigie.values import parse_rate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from vigie.engines.launch import Launched
+    from vigie.parallel.course import Engine
+
+__all__ = ["COROUTINES", "PLACES", "THREADS", "Crew", "Plan"]
+
+#: Where items can be computed.
+PLACES = ("processes", "threads", "interpreters", "async", "inline", "auto")
+#: Threads, and coroutines, at once, unless somebody says how many.
+THREADS, COROUTINES = 32, 100
+#: What waits should not wait for another one: a batch of it takes no longer (ns).
+SHORT = 1_000_000
+
+
+class Plan:
+    """How a run is to go; see :func:`vigie.map`.
+
+    Attributes
+    ----------
+    interval:
+        Seconds between two starts, by ``clock``.
+    target:
+        How long a batch of items should take (ns).
+
+    Raises
+    ------
+    UsageError
+        When that makes no sense.
+    """
+
+    __slots__ = ("clock", "errors", "interval", "ordered", "retries", "target", "timeout", "window")
+
+    def __init__(
+        self, *, ordered: bool = True, timeout: float | str | None = None, retries: int = 0,
+        rate: str | float | None = None, errors: str = "raise", window: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        if errors not in ("raise", "collect", "skip"):
+            raise UsageError(f"errors is {errors!r}: it is raise, collect or skip")
+        self.ordered = ordered
+        self.timeout = seconds(timeout, "timeout")
+        self.retries = a_count(retries, "retries", 0) or 0
+        self.interval = None if rate is None else 1.0 / parse_rate(rate)
+        self.errors = errors
+        self.window = a_count(window, "window", 1)
+        self.target = TARGET
+        self.clock = clock
+
+
+class Crew:
+    """Who computes the items of a run; see :func:`vigie.map`.
+
+    Raises
+    ------
+    UsageError
+        When that makes no sense.
+    """
+
+    def __init__(
+        self, function: Callable[[Any], Any], on: str, plan: Plan, *, limit: int | None = None,
+        init: Callable[[], Any] | None = None, recycle: int | None = None, memory_limit: int | str | None = None,
+    ) -> None:  # fmt: skip
+        if not callable(function):
+            raise UsageError(f"{function!r} cannot be called")
+        if on not in PLACES:
+            raise UsageError(f"on is {on!r}: it is {', '.join(PLACES[:-1])} or {PLACES[-1]}")
+        for name, given in (("recycle", recycle), ("memory_limit", memory_limit)):
+            if given is not None and on not in ("processes", "auto"):
+                raise UsageError(f"{name} is for processes: here the workers share everything with the caller")
+        if on == "inline" and plan.timeout is not None:
+            raise UsageError("inline nobody is there to end an item that takes too long", "on='processes'")
+        self.function = unwrap(function)
+        self.awaits = _awaits(self.function)
+        if on not in ("async", "auto") and self.awaits:
+            raise UsageError(f"{function!r} is a coroutine function: nobody would await it", "on='async'")
+        self.on = on
+        self.limit = a_count(limit, "limit", 1)
+        self.timeout = plan.timeout
+        self.init = init
+        self.recycle = a_count(recycle, "recycle", 1)
+        self.memory_limit = memory(memory_limit)
+        if on in ("threads", "async"):
+            plan.target = SHORT
+
+    def launched(self) -> Launched | None:
+        """Start the first worker process, if there are to be any."""
+        if self.on != "processes":
+            return None
+        from vigie.engines.launch import Launched
+
+        return Launched()
+
+    def engine(self, launched: Launched | None = None) -> Engine:
+        """Make what computes them, with the first worker if that was ``launched``.
+
+        Raises
+        ------
+        NotSerializable
+            The function or ``init`` cannot travel.
+        """
+        if self.on == "processes":
+            return self._processes(launched)
+        if self.on == "auto":
+            from vigie.engines.auto import Auto
+
+            return Auto(self)
+        if self.on == "interpreters":
+            from vigie.engines.interpreters import Interpreters
+
+            return Interpreters(self.function, self.limit or cores(), timeout=self.timeout, init=self.init)
+        if self.on == "async":
+            from vigie.engines.coroutines import Coroutines
+
+            return Coroutines(self.function, self.limit or COROUTINES, timeout=self.timeout, init=self.init)
+        from vigie.engines.threads import Inline, Threads
+
+        if self.on == "threads":
+            return Threads(self.function, self.limit or THREADS, timeout=self.timeout, init=self.init)
+        return Inline(self.function, self.init)
+
+    def _processes(self, launched: Launched | None) -> Engine:
+        from vigie.engines.processes import Processes
+
+        try:
+            return Processes(
+                self.function, self.limit or cores(), timeout=self.timeout, init=self.init, recycle=self.recycle,
+                memory_limit=self.memory_limit, launched=launched,
+            )  # fmt: skip
+        except BaseException:
+            if launched is not None:
+                launched.discard()
+            raise
+
+
+def _awaits(function: Any) -> bool:
+    """Tell a coroutine function, without loading ``inspect``."""
+    code = getattr(function, "__code__", None)
+    return bool(getattr(code, "co_flags", 0) & 0x80)
