@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vigie.parallel.map import map  # noqa: A004 - like the builtin, on every core
     from vigie.parallel.outcome import Outcome
     from vigie.parallel.pool import Pool
-    from vigie.tasks import Task, start, start_many, task
+    from vigie.tasks import Task, start, start_many, start_map, task
 
 __version__ = "0.1.0"
 
@@ -54,6 +54,7 @@ __all__ = [
     "map",
     "start",
     "start_many",
+    "start_map",
     "state",
     "task",
 ]
@@ -65,7 +66,7 @@ _HOMES = {
     "parallel.map": ("map",),
     "parallel.outcome": ("Outcome",),
     "parallel.pool": ("Pool",),
-    "tasks": ("Task", "start", "start_many", "task"),
+    "tasks": ("Task", "start", "start_many", "start_map", "task"),
     "errors": (
         "Conflict", "JobFailed", "JobLost", "JobStopped", "NotFound", "NotSerializable", "UsageError", "VigieError",
         "WaitTimeout",

@@ -96,6 +96,7 @@ class Job:
         from vigie import view
 
         made: dict[str, Any] = view.job(self._session.reader.get(self.id), time.time_ns() // 1000)
+        made["progress"] = self.progress
         return made
 
     @property
@@ -124,9 +125,14 @@ class Job:
 
     @property
     def progress(self) -> dict[str, Any] | None:
-        """How far it says it is: ``{done, total, text}``, or None."""
-        progress: dict[str, Any] | None = self.info()["progress"]
-        return progress
+        """How far it is, if it says so.
+
+        Of a parallel run ``{total, done, earlier, failed, running, limit, rate, left, problems, drained}``:
+        ``earlier`` is what attempts before this one have done, ``rate`` items a second, ``left`` seconds.
+        """
+        from vigie import boards
+
+        return boards.read_board(self._session.home.job_dir(self.id))
 
     def done(self) -> bool:
         """Tell whether it has ended, however."""
@@ -354,14 +360,38 @@ class Job:
         """Let its process tree go on."""
         return self._ask("resume")
 
-    def retry(self) -> Job:
-        """Run it once more, after it failed, was stopped or was lost."""
-        return self._ask("retry")
+    def retry(self, *, item: int | None = None) -> Job:
+        """Run it once more, after it failed, was stopped or was lost; or a failed ``item`` of a run that goes on."""
+        return self._ask("retry") if item is None else self._steer(retry=item)
 
     def _ask(self, op: str) -> Job:
         answer = self._session.client.call(op, ids=[self.id])["jobs"][0]
         if answer["note"]:
             raise Refused(answer["note"], f"vigie why {self.id}")
+        return self
+
+    def limit(self, count: int) -> Job:
+        """Have so many items of a parallel run computed at once from now on.
+
+        Raises
+        ------
+        Refused
+            When it is no parallel run, or has ended.
+        """
+        return self._steer(limit=count)
+
+    def drain(self) -> Job:
+        """Have a parallel run begin no item more, and end; :meth:`retry` does the rest. Raises as :meth:`limit`."""
+        return self._steer(drain=True)
+
+    def skip(self, *items: int) -> Job:
+        """Have items of a parallel run not computed; those that run are stopped. Raises as :meth:`limit`."""
+        for index in items:
+            self._steer(skip=index)
+        return self
+
+    def _steer(self, **order: Any) -> Job:
+        self._session.client.call("steer", job=self.id, order=order)
         return self
 
     def remove(self, *, force: bool = False) -> None:

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vigie.parallel.course import Run
 
-__all__ = ["Task", "start", "start_many", "task"]
+__all__ = ["Task", "start", "start_many", "start_map", "task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -179,6 +179,75 @@ def start_many(function: Callable[..., Any], calls: Iterable[Sequence[Any]], /) 
     return _start_function(function, [(tuple(args), {}) for args in calls], options)
 
 
+def start_map(
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    /,
+    *,
+    limit: int | None = None,
+    on: str = "processes",
+    timeout: float | str | None = None,
+    retries: int | None = None,
+    rate: str | float | None = None,
+    errors: str = "raise",
+    init: Callable[[], Any] | None = None,
+    recycle: int | None = None,
+    memory_limit: int | str | None = None,
+    **options: Any,
+) -> Job:
+    """Run a function over many items in the background: one job, however many items there are.
+
+    Its :attr:`~vigie.Job.progress` tells how far it is; :meth:`~vigie.Job.limit`, :meth:`~vigie.Job.drain`
+    and :meth:`~vigie.Job.skip` steer it. Finished items are kept beside the job: a retry, after
+    whatever ended it, computes the rest only. Its result is the list of values.
+
+    Parameters
+    ----------
+    function, limit, on, timeout, retries, rate, init, recycle, memory_limit:
+        As for :func:`vigie.map`: ``timeout`` and ``retries`` are of each item.
+    items:
+        They are all read, and sent with the job.
+    errors:
+        ``raise``: the job fails with the first item that does. ``skip``: its result leaves out what failed.
+        ``collect``: its result is an :class:`~vigie.Outcome` of each.
+    options:
+        Of the job, as for commands in :func:`start`: ``name``, ``queue``, ``priority``, ``tags``, ``after`` …
+
+    Raises
+    ------
+    UsageError
+        When an option makes no sense.
+    NotSerializable
+        When the function or an item cannot travel.
+    AgentUnreachable
+        When the agent cannot be reached or started.
+
+    Examples
+    --------
+    ``job = start_map(checksum, paths, limit=4, retries=2, name="checksums")``
+    """
+    from vigie.parallel.background import run
+    from vigie.parallel.plan import Crew, Plan
+
+    given: dict[str, Any] = {"timeout": timeout, "retries": retries, "rate": rate, "errors": errors}
+    if isinstance(function, Task):
+        own = dict(function._options)
+        for name in ("timeout", "retries"):
+            value = own.pop(name, None)
+            given[name] = value if given[name] is None else given[name]
+        options = {**own, **options}
+    given = {name: value for name, value in given.items() if value is not None}
+    crew = {"limit": limit, "init": init, "recycle": recycle, "memory_limit": memory_limit}
+    Crew(function, on, Plan(**given), **crew)  # type: ignore[arg-type]  # wrong words are refused here
+    everything = list(items)
+    try:
+        reference, code, label = callables.pack_function(function)
+    except payload.PayloadError as error:
+        raise NotSerializable(str(error)) from None
+    call = (session().home.root, reference, code, everything, {**given, **crew, "on": on})
+    return _start_function(run, [(call, {})], options, label=f"map {label} over {len(everything):,} items")[0]
+
+
 def _options(given: dict[str, Any]) -> Options:
     for name in ("after", "after_any"):
         value = given.get(name)
@@ -189,18 +258,20 @@ def _options(given: dict[str, Any]) -> Options:
 
 
 def _start_function(
-    function: Any, calls: list[tuple[tuple[Any, ...], dict[str, Any]]], given: dict[str, Any] | Options
-) -> list[Job]:
+    function: Any, calls: list[tuple[tuple[Any, ...], dict[str, Any]]], given: dict[str, Any] | Options,
+    label: str | None = None,
+) -> list[Job]:  # fmt: skip
     if not calls:
         return []
     here = session()
     options = given if isinstance(given, Options) else _options(given)
     try:
-        reference, code, label = callables.dump_function(function, here.key)
+        reference, code, known_as = callables.dump_function(function, here.key)
         blobs, fields = _arguments(here, calls)
     except payload.PayloadError as error:
         raise NotSerializable(str(error)) from None
-    task_fields = {"kind": "function", "function": reference or label, "code": code is not None, "label": label}
+    task_fields = {"kind": "function", "function": reference or known_as, "code": code is not None}
+    task_fields["label"] = label or known_as
     blobs = [code, *blobs] if code is not None else blobs
     if options.given.isdisjoint(_AROUND):
         python = _own_python()

@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from vigie import boards
 from vigie import lifecycle as lc
 from vigie.agent.core import ENDS, Core, Who
 from vigie.agent.dispatch import Dispatch
-from vigie.errors import Conflict, NotFound, UsageError
+from vigie.errors import Conflict, NotFound, Refused, UsageError
 from vigie.model import FINISHED, public_state
 
 __all__ = ["Control"]
@@ -135,6 +136,23 @@ class Control:
         self.core.log("removed", job, who=who)
         self.core.after(self.core.hands.delete_files, job)
 
+    # --- parallel runs ----------------------------------------------------------
+
+    def steer(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
+        """Tell a parallel run to go on otherwise: another limit, nothing more, or something of one item."""
+        (job,) = self._known([request["job"]])
+        order = _order(request.get("order"))
+        row = self.core.store.job(job)
+        function = None if row is None else self.core.store.one("task_code", (row.task,))
+        if row is None or function is None or function[0] != boards.RUNNER:
+            raise Refused(f"job {job} is no parallel run", "vigie.start_map starts one")
+        if row.state in FINISHED:
+            raise Refused(f"job {job} is {public_state(row.state)} already", f"vigie retry {job}")
+        self.core.log("steer", job, who=who, detail=order)
+        # What is meant for this attempt is no matter of those that follow.
+        begun = row.state in ("assigned", "running", "suspended")
+        return {"order": {**order, "attempt": row.attempt if begun else row.attempt + 1}}
+
     # --- queues ---------------------------------------------------------------
 
     def queue_set(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
@@ -195,3 +213,13 @@ class Control:
         new = json.dumps(request["new"])
         self.core.store.run("set_cursor", (job, reader, new, self.core.clock.wall()))
         return {}
+
+
+def _order(given: Any) -> dict[str, Any]:
+    """Check what a parallel run is told."""
+    if isinstance(given, dict) and len(given) == 1:
+        ((word, value),) = given.items()
+        least = {"limit": 1, "skip": 0, "retry": 0}.get(word)
+        if word == "drain" or (least is not None and type(value) is int and value >= least):
+            return {word: value}
+    raise UsageError(f"{given!r} is nothing that a parallel run can be told")

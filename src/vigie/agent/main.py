@@ -128,6 +128,7 @@ class Agent:
             "resume": self._resume,
             "retry": lambda request, blobs, who: control.retry(request, who),
             "remove": lambda request, blobs, who: control.remove(request, who),
+            "steer": self._steer,
             "prune": lambda request, blobs, who: self.upkeep.prune(request.get("older_than"), who),
             "queue_set": lambda request, blobs, who: control.queue_set(request, who),
             "queue_pause": lambda request, blobs, who: control.queue_pause(request, who),
@@ -141,6 +142,12 @@ class Agent:
         if stdin is not None and not answer["existing"]:
             # After the commit, which may fail, and before the acknowledgement.
             self.core.after(self.world.stdin_of, answer["ids"][0], stdin)
+        return answer
+
+    def _steer(self, request: dict[str, Any], blobs: list[bytes], who: Who) -> dict[str, Any]:
+        answer = self.control.steer(request, who)
+        # Before the acknowledgement: the run finds it whenever it looks.
+        self.core.after(self.world.order, int(request["job"]), answer["order"])
         return answer
 
     def _resume(self, request: dict[str, Any], blobs: list[bytes], who: Who) -> dict[str, Any]:

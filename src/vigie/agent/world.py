@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import vigie
+from vigie import boards
 from vigie.agent.core import Core
 from vigie.agent.keeper_link import KeeperLink, plain_environment
 from vigie.agent.trees import Trees
@@ -292,6 +293,10 @@ class World:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with open(path, "wb") as file:
             file.write(records)
+
+    def order(self, job: int, order: dict[str, Any]) -> None:
+        """Tell a parallel run something."""
+        boards.append_order(self.home.job_dir(job), order)
 
     def delete_files(self, job: int) -> None:
         """Delete the files of a removed job, and its parent directory when it was the last."""

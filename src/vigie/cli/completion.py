@@ -117,6 +117,9 @@ _JOBS: dict[str, tuple[str, ...]] = {
     "resume": ("suspended",),
     "retry": ("failed", "stopped", "lost"),
     "remove": FINISHED,
+    "limit": ("running", "suspended"),
+    "drain": ("running", "suspended"),
+    "skip": ("running", "suspended"),
 }
 _FILES = ("--env-file", "--stdin", "--python", "-o", "--output")
 _FIXED = {

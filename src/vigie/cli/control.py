@@ -81,6 +81,23 @@ def _changing(op: str, states: tuple[str, ...], done: str) -> Callable[[argparse
     return run
 
 
+def _add_retry(parser: argparse.ArgumentParser) -> None:
+    _add_selection(parser, "all jobs that failed, were stopped or are lost")
+    parser.add_argument("--item", metavar="N", type=int, help="of a parallel run that goes on: this failed item")
+
+
+def _retry(args: argparse.Namespace, out: Context) -> int:
+    """Run jobs again, or one item of a run."""
+    if args.item is None:
+        return _changing("retry", ("failed", "stopped", "lost"), "started again")(args, out)
+    if len(args.jobs) != 1:
+        raise UsageError("--item is of one job", "vigie retry JOB --item N")
+    from vigie.cli.steer import steer
+
+    args.job = args.jobs[0]
+    return steer(args, out, [{"retry": args.item}], f"{args.job}: item {args.item} again")
+
+
 def _report(jobs: list[dict[str, Any]], done: str, out: Context) -> int:
     """Say what changed, and what did not and why; 1 if something was refused."""
     refused = False
@@ -175,9 +192,10 @@ RETRY = Verb(
     """\
 vigie retry 12
 vigie retry --state failed --since 1d
+vigie retry 12 --item 503        # of a parallel run that goes on
 """,
-    _adding("all jobs that failed, were stopped or are lost"),
-    _changing("retry", ("failed", "stopped", "lost"), "started again"),
+    _add_retry,
+    _retry,
 )
 REMOVE = Verb(
     "forget jobs that have ended, and delete their output",

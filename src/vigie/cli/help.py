@@ -22,7 +22,7 @@ vigie help keeper
 _GROUPS = (
     ("run", ("start", "run")),
     ("see", ("jobs", "show", "why", "events", "logs", "receive")),
-    ("control", ("wait", "stop", "suspend", "resume", "retry", "remove", "queue")),
+    ("control", ("wait", "stop", "suspend", "resume", "retry", "remove", "limit", "drain", "skip", "queue")),
     ("Vigie itself", ("agent", "doctor", "demo", "help", "completion")),
 )
 _TOPICS = ("what", "sel", "values", "environment", "states", "reasons", "exit-codes")

@@ -38,6 +38,9 @@ VERBS = {
     "resume": "control:RESUME",
     "retry": "control:RETRY",
     "remove": "control:REMOVE",
+    "limit": "steer:LIMIT",
+    "drain": "steer:DRAIN",
+    "skip": "steer:SKIP",
     "queue": "queue",
     "agent": "agent",
     "doctor": "doctor",
@@ -54,7 +57,7 @@ _ELSEWHERE = {
     "kill": "stop", "cancel": "stop", "abort": "stop", "pause": "suspend", "freeze": "suspend",
     "continue": "resume", "unpause": "resume", "restart": "retry", "rerun": "retry",
     "rm": "remove", "delete": "remove", "clean": "remove --finished", "prune": "remove --finished",
-    "queues": "queue list", "slots": "queue list", "check": "doctor", "tutorial": "demo",
+    "throttle": "limit", "queues": "queue list", "slots": "queue list", "check": "doctor", "tutorial": "demo",
 }  # fmt: skip
 #: Verbs whose exit code is the work's own have this one for Vigie's errors.
 _OWN_ERROR = {"run": 125}

@@ -6,7 +6,7 @@ import json
 import os
 import re
 
-from vigie import view
+from vigie import boards, view
 from vigie.cli import shown
 from vigie.terminal import Table, ago, clean, clip, lasting, paint, size, width
 
@@ -63,6 +63,7 @@ def describe(row: dict[str, Any], out: Context) -> dict[str, Any]:
     reader = out.reader()
     job = row["id"]
     made = view.job(row, shown.now())
+    made["progress"] = boards.read_board(out.home.job_dir(job))
     made["options"] = view.options(row)
     made["attempts"] = [view.attempt(one) for one in reader.attempts(job)]
     made["dependencies"] = [view.dependency(one) for one in reader.dependencies(job)]
@@ -115,6 +116,7 @@ def _pairs(row: dict[str, Any], whole: dict[str, Any], at: int) -> list[tuple[st
         ("name", row["name"], "bold"),
         ("state", row["state"] + (f" ({how})" if how else ""), row["state"]),
         ("message", row["message"], None),
+        ("progress", _progress(whole["progress"]), None),
         ("what", view.label(row), None),
         ("kind", "function" if row["kind"] == "function" else "command", None),
         ("directory", view.path_of(row["cwd"]), None),
@@ -136,6 +138,21 @@ def _pairs(row: dict[str, Any], whole: dict[str, Any], at: int) -> list[tuple[st
         ("result", _returned(whole), None),
     ]
     return [(name, text, style) for name, text, style in pairs if text]
+
+
+def _progress(board: dict[str, Any] | None) -> str | None:
+    """Say how far a parallel run is."""
+    if board is None:
+        return None
+    parts = [f"{board['done']:,} of {board['total']:,} items"]
+    parts += [
+        f"{board[name]:,} {word}" for name, word in (("failed", "failed"), ("earlier", "done earlier")) if board[name]
+    ]
+    if board["running"]:
+        parts.append(f"{board['running']} of {board['limit']} at once")
+    if board["left"] is not None:
+        parts.append(f"{lasting(round(board['left'] * 1e6))} left")
+    return " · ".join(parts)
 
 
 def _returned(whole: dict[str, Any]) -> str | None:

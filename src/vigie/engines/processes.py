@@ -205,6 +205,18 @@ class Processes:
             self._doom(worker, given.seq, "stopped")
         return True
 
+    def skip(self, index: int) -> None:
+        """Stop an item if it runs; if a worker has it and has not begun it, it comes back."""
+        for worker in self._workers.values():
+            for given in worker.books.given:
+                seq = given.seq + index - given.batch.index
+                if given.seq + given.done <= seq < given.seq + given.end:
+                    if worker.books.at() == seq and not worker.books.doomed:
+                        self._doom(worker, seq, "stopped")
+                    else:
+                        self._events += worker.books.take_back(seq)
+                    return
+
     # --- workers ----------------------------------------------------------------
 
     def warm(self, count: int) -> None:

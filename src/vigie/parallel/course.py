@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from vigie.parallel.outcome import Outcome
     from vigie.parallel.plan import Plan
-    from vigie.parallel.progress import Progress
     from vigie.parallel.resume import Resume
 
     class Engine(Protocol):
@@ -42,8 +41,15 @@ if TYPE_CHECKING:
         def poll(self, wait: float | None) -> list[Event]: ...
         def close(self) -> None: ...
 
+    class Show(Protocol):
+        """Whoever wants to know how far a run is; see ``vigie.parallel.progress``."""
 
-__all__ = ["PAUSE", "Course", "Engine", "Run"]
+        def update(self, *, done: int, failed: int, running: int, earlier: int = 0) -> None: ...
+        def due(self) -> float: ...
+        def close(self, note: str = "") -> None: ...
+
+
+__all__ = ["PAUSE", "Course", "Engine", "Run", "Show"]
 
 #: Items between the source and the caller, at least, and in batches of each worker.
 WINDOW, DEEP = 1_000, 4
@@ -140,7 +146,7 @@ class Course:
         items: Iterable[Any],
         plan: Plan,
         resume: Resume | None = None,
-        show: Progress | None = None,
+        show: Show | None = None,
     ) -> None:
         self._engine = engine
         self._source = iter(items)
@@ -163,6 +169,7 @@ class Course:
         self._bytes = 0
         self._again: deque[Batch] = deque()
         self._failures: dict[int, int] = {}
+        self._skipped: set[int] = set()
         #: What has come and was not told, by its first index; in order, the next to tell.
         self._come: dict[int, Group | _Ended] = {}
         self._fresh: deque[Group | _Ended] = deque()
@@ -175,6 +182,48 @@ class Course:
             self._resume.close()
         if self._show is not None:
             self._show.close()
+
+    # --- what it may be told as it goes -------------------------------------------
+
+    def resize(self, limit: int) -> None:
+        """Have so many items computed at once from now on, if the engine can."""
+        resize = getattr(self._engine, "resize", None)
+        if resize is not None:
+            resize(limit)
+
+    def drain(self) -> None:
+        """Begin no item more."""
+        self._exhausted = True
+        self._again.clear()
+
+    def skip(self, index: int) -> None:
+        """Have an item not computed; one that runs is stopped, if the engine can."""
+        self._skipped.add(index)
+        skip = getattr(self._engine, "skip", None)
+        if skip is not None:
+            skip(index)
+
+    def unskip(self, index: int) -> None:
+        """Have an item computed after all, if it has not been left out yet."""
+        self._skipped.discard(index)
+
+    def again(self, index: int, item: Any) -> None:
+        """Compute an item once more that has failed."""
+        self._skipped.discard(index)
+        self.tally.failed -= 1
+        self._again.append(Batch(index, [item]))
+
+    def _without(self, batch: Batch) -> Batch | None:
+        """Give what is to be computed of a batch, the rest of which waits: nothing of it may be skipped."""
+        for at in range(len(batch.items)):
+            if batch.index + at in self._skipped:
+                rest = batch.items[at + 1 :]
+                if rest:
+                    self._again.appendleft(Batch(batch.index + at + 1, rest))
+                self._under_way += 1
+                self._hear(Lost(batch.index + at, batch.items[at], 0, 0, "stopped", 0))
+                return Batch(batch.index, batch.items[:at]) if at else None
+        return batch
 
     # --- the loop -----------------------------------------------------------------
 
@@ -287,6 +336,8 @@ class Course:
             batch = self._next_batch(max(1, most))
             if batch is None:
                 return None
+            if self._skipped and (batch := self._without(batch)) is None:
+                continue
             if self._interval is not None:
                 self._next_start = max(self._next_start, self._plan.clock()) + self._interval
             self._under_way += len(batch.items)
@@ -406,7 +457,7 @@ class Course:
 
     def _fail(self, event: Failed | Lost, error: Callable[[], BaseException]) -> None:
         tries = self._failures.get(event.index, 0) + 1
-        if tries <= self._plan.retries:
+        if tries <= self._plan.retries and event.index not in self._skipped:
             self._failures[event.index] = tries
             self._again.appendleft(Batch(event.index, [event.item]))
             return
