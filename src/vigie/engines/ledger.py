@@ -218,8 +218,7 @@ class Ledger:
         """Give the seconds until it may have been at its item for too long; None: never."""
         if self.doomed:
             return self.doomed[1] - now / 1e9
-        limits = [limit if one.batch.timeout is None else one.batch.timeout for one in itertools.islice(self.given, 2)]
-        least = min((one for one in limits if one is not None), default=None)
+        least = self._least(limit)
         if least is None:
             return None
         began = self.page.began
@@ -227,14 +226,20 @@ class Ledger:
 
     def overdue(self, limit: int | None, now: int) -> int | None:
         """Give the item that it is at for too long."""
-        began, seq = self.page.began, self.at()
-        if seq is None or not began:
+        began, least = self.page.began, self._least(limit)
+        if not began or least is None or now - began <= least:
             return None
-        given = self._holder(seq)
+        seq = self.at()
+        given = None if seq is None else self._holder(seq)
         if given is not None and given.batch.timeout is not None:
             limit = given.batch.timeout
         # The second look: what it was at may have ended between the first and the clock's.
         return seq if limit is not None and now - began > limit and self.at() == seq else None
+
+    def _least(self, limit: int | None) -> int | None:
+        """Give the shortest time (ns) that any of what it is at, or will be next, may take."""
+        limits = [limit if one.batch.timeout is None else one.batch.timeout for one in itertools.islice(self.given, 2)]
+        return min((one for one in limits if one is not None), default=None)
 
 
 def described(description: bytes) -> tuple[str, str, str, BaseException | None]:
