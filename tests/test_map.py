@@ -547,3 +547,56 @@ def test_cheap_items_make_no_huge_batch_of_dear_ones(cheap: int) -> None:
     assert batching.size == 1
     batching.measured([cheap] * 8, 1)
     assert batching.size <= 8
+
+
+# Inside one another -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outer", ENGINES)
+@pytest.mark.parametrize("inner", ENGINES)
+def test_maps_nest(outer: Any, inner: Any) -> None:
+    def row(number: int) -> list[int]:
+        return list(vigie.map(lambda column: number * column, range(20), on=inner, limit=2))
+
+    expected = [[number * column for column in range(20)] for number in range(4)]
+    assert list(vigie.map(row, range(4), on=outer, limit=2)) == expected
+
+
+def test_a_nested_run_ends_with_the_item_that_made_it(tmp_path: Path) -> None:
+    def inner(number: int) -> None:
+        (tmp_path / f"{number}").write_text(str(os.getpid()))
+        time.sleep(60)
+
+    def outer(_: int) -> None:
+        list(vigie.map(inner, range(2), limit=2))
+
+    (found,) = vigie.map(outer, [0], timeout=1.5, errors="collect")
+    assert isinstance(found.error, ItemTimeout)
+    pids = [int(path.read_text()) for path in tmp_path.iterdir()]
+    assert pids
+    assert until(lambda: not any(_words(pid) for pid in pids))
+
+
+def pipes(_: int) -> list[str]:
+    links = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink() and int(path.name) > 2]
+    return [name for name in map(os.readlink, links) if name.startswith("pipe:")]
+
+
+def test_a_worker_holds_nothing_of_its_caller_s() -> None:
+    read, write = os.pipe()
+    os.set_inheritable(write, True)
+    try:
+        (found,) = vigie.map(pipes, [0])
+        assert len(found) == 1, "it has more than its lifeline"
+        assert os.readlink(f"/proc/self/fd/{write}") not in found
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def test_a_caller_that_ignores_its_children() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert list(vigie.map(abs, range(-5, 0), limit=2)) == [5, 4, 3, 2, 1]
+    finally:
+        signal.signal(signal.SIGCHLD, before)

@@ -73,9 +73,10 @@ def _end(seq: int, spent: int, rss: int, data: bytes, kind: int) -> bytes:
 class _MapWorker:
     """One worker of a parallel run."""
 
-    def __init__(self, sock: socket.socket, page: Page) -> None:
+    def __init__(self, sock: socket.socket, page: int) -> None:
         self._sock = sock
-        self._page = page
+        self._fd = page
+        self._page: Page  # it is made when we are told to begin
         self._function: Any = None
         self._lessons: dict[int, Any] = {}
         self._segments: deque[int] = deque()
@@ -119,6 +120,7 @@ class _MapWorker:
 
     def _begin(self, header: dict[str, Any], blobs: list[bytes]) -> bool:
         """Find the function, and make the worker's own state; False if that cannot be done."""
+        self._page = Page(self._fd)
         sys.path[:] = header["path"]
         sys.argv = header["argv"]
         if header["memory_limit"] is not None:
@@ -286,14 +288,23 @@ def _hang_on(lifeline: int) -> None:
         os.killpg(0, signal.SIGKILL)
 
 
+def _close_others(ours: list[int]) -> None:
+    """Keep standard streams and our own descriptors, which what an item starts must not hold, and no other."""
+    last = 2
+    for fd in ours:
+        os.set_inheritable(fd, False)
+        os.closerange(last + 1, fd)
+        last = fd
+    os.closerange(last + 1, max(last + 2, resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+
+
 def main(argv: list[str]) -> None:
     """Run ``worker.py --map SOCKET PAGE LIFELINE``: three descriptors."""
     sock, page, lifeline = map(int, argv[2:5])
-    for fd in (sock, page, lifeline):
-        os.set_inheritable(fd, False)  # what an item starts must not hold our end of the line
+    _close_others(sorted((sock, page, lifeline)))
     threading.Thread(target=_hang_on, args=(lifeline,), daemon=True).start()
     try:
-        _MapWorker(socket.socket(fileno=sock), Page(page)).live()
+        _MapWorker(socket.socket(fileno=sock), page).live()
     except OSError:
         return  # the caller is gone, or an item has closed our descriptors
     sys.stdout.flush()

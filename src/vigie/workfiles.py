@@ -53,6 +53,8 @@ _LIMIT, _STARTED, _ENDED, _LENGTH, _RAW, _HOLES, _BEGAN = 1, 2, 3, 4, 5, 6, 7
 _HOLE, _MOST_HOLES = 8, 32
 _SIZE = 8192
 _REGION = 4096
+#: A page in memory has a larger region, for the results of a parallel run.
+_IN_MEMORY = _REGION + (1 << 20)
 #: Forgotten bytes at the head of a journal before its tail is written anew.
 _COMPACT = 4 << 20
 #: Here loads are not put before loads, nor stores before stores.
@@ -130,17 +132,13 @@ class Page:
             raise
 
     @classmethod
-    def anonymous(cls, size: int) -> Page:
-        """Make a page without a name, in memory, of ``size`` bytes; hand on its :meth:`fileno`."""
-        if hasattr(os, "memfd_create"):
-            fd = os.memfd_create("vigie-page", os.MFD_CLOEXEC)
-        else:
-            import tempfile
+    def made(cls, fd: int) -> Page:
+        """Make a page of a file that nobody else has written to, as memory without a name; the descriptor is its own.
 
-            fd, path = tempfile.mkstemp()
-            os.unlink(path)
+        Whoever shares it with us has to be told when that is done.
+        """
         try:
-            os.ftruncate(fd, size)
+            os.ftruncate(fd, _IN_MEMORY)
             os.pwrite(fd, _MAGIC, 0)
             return cls(fd)
         except BaseException:

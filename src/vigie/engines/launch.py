@@ -2,26 +2,26 @@
 
 Nothing is forked: a worker is the caller's Python, run anew (``worker.py --map``), in a
 session of its own, so that it ends with whatever it has started. It needs a moment to
-come up, in which the caller may load the rest of us.
+come up, in which the caller loads the rest of us: so next to nothing is loaded here.
 """
 
 from __future__ import annotations
 
-import contextlib
+import _socket
 import os
-import signal
-import socket
-import subprocess
 import sys
 
 import vigie
-from vigie.workfiles import Page
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+    from vigie.workfiles import Page
 
 __all__ = ["Launched"]
 
 WORKER = os.path.join(os.path.dirname(os.path.abspath(vigie.__file__)), "worker.py")
-#: A worker's page, and the journal of results behind it.
-PAGE = 4096 + (1 << 20)
 #: Numeric libraries start a thread for each core, in each of our workers.
 THREADS = (
     "OMP_NUM_THREADS",
@@ -30,6 +30,7 @@ THREADS = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+_SIGKILL, _SIGPIPE, _SIGXFSZ = 9, 13, 25
 
 
 class Launched:
@@ -42,40 +43,90 @@ class Launched:
     """
 
     def __init__(self) -> None:
-        with contextlib.ExitStack() as undo:
-            self.sock, theirs = socket.socketpair()
-            undo.callback(self.sock.close)
-            with theirs:
-                self.page = Page.anonymous(PAGE)
-                undo.callback(self.page.close)
-                life, self.lifeline = os.pipe()
-                undo.callback(os.close, self.lifeline)
-                try:
-                    self.popen = _popen((theirs.fileno(), self.page.fileno(), life))
-                finally:
-                    os.close(life)
-            undo.pop_all()
-        self.sock.setblocking(False)
+        opened: list[int] = []
+        try:
+            mine, theirs = _socket.socketpair()
+            opened += [mine.detach(), theirs.detach()]
+            opened.append(_memory())
+            opened += os.pipe()
+            self._sock, theirs_, self._page, life, self._lifeline = opened
+            self.pid = _spawn((theirs_, self._page, life))
+        except BaseException:
+            for fd in opened:
+                os.close(fd)
+            raise
+        os.close(theirs_)
+        os.close(life)
+        self._status: int | None = None
+
+    def line(self) -> socket.socket:
+        """Give the socket that leads to it; once."""
+        import socket
+
+        sock, self._sock = socket.socket(fileno=self._sock), -1
+        sock.setblocking(False)
+        return sock
+
+    def page(self) -> Page:
+        """Give its page; once."""
+        from vigie.workfiles import Page
+
+        page, self._page = Page.made(self._page), -1
+        return page
 
     def signal(self, number: int) -> None:
         """Signal its whole session."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.popen.pid, number)
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+    def wait(self) -> int:
+        """Wait for its end, and give its exit status, negative for a signal; 0 if somebody else has taken it."""
+        if self._status is None:
+            try:
+                self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            except ChildProcessError:
+                self._status = 0
+        return self._status
 
     def close(self) -> None:
-        """Let go of everything that leads to it."""
-        self.sock.close()
-        os.close(self.lifeline)
-        self.page.close()
+        """Let go of what leads to it, but for what was given away."""
+        for fd in (self._sock, self._page, self._lifeline):
+            if fd >= 0:
+                os.close(fd)
+        self._sock = self._page = self._lifeline = -1
 
     def discard(self) -> None:
         """End it, as one that nobody needs."""
-        self.signal(signal.SIGKILL)
-        self.popen.wait()
+        self.signal(_SIGKILL)
+        self.wait()
         self.close()
 
 
-def _popen(fds: tuple[int, int, int]) -> subprocess.Popen[bytes]:
+def _memory() -> int:
+    """Make memory without a name, for the page."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("vigie-page", os.MFD_CLOEXEC)
+    import tempfile
+
+    fd, path = tempfile.mkstemp()
+    os.unlink(path)
+    return fd
+
+
+def _spawn(fds: tuple[int, int, int]) -> int:
     words = [sys.executable, WORKER, "--map", *map(str, fds)]
     env = {**dict.fromkeys(THREADS, "1"), **os.environ, "VIGIE_MAP_WORKER": "1"}
-    return subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=fds, env=env, start_new_session=True)
+    if sys.platform == "linux":
+        # Duplicated onto itself a descriptor is inherited. The worker closes whatever else it got.
+        actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+        actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in fds]  # type: ignore[misc]  # another kind of action
+        return os.posix_spawn(
+            sys.executable, words, env, file_actions=actions, setsid=True, setsigdef=(_SIGPIPE, _SIGXFSZ)
+        )
+    import subprocess
+
+    popen = subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=fds, env=env, start_new_session=True)
+    popen.returncode = 0  # it is waited for here, and not there
+    return popen.pid

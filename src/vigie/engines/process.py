@@ -47,9 +47,14 @@ class WorkerProcess:
     def __init__(self, number: int, launched: Launched | None = None) -> None:
         self.number = number
         self._launched = launched or Launched()
-        self._popen, self.sock, self.page = self._launched.popen, self._launched.sock, self._launched.page
+        self.pid = self._launched.pid
+        try:
+            self.page, self.sock = self._launched.page(), self._launched.line()
+        except BaseException:
+            self._launched.discard()
+            raise
         #: Tells of its end even if something that an item started holds the other end of the line; None on old systems.
-        self.pidfd = pidfd.open_pid(self._popen.pid)
+        self.pidfd = pidfd.open_pid(self.pid)
         self._decoder = frames.Decoder()
         self._out: deque[tuple[memoryview, int]] = deque()
         #: Descriptors that have come, for the frames that speak of them.
@@ -60,11 +65,6 @@ class WorkerProcess:
         self.leaving = False
         #: Since when it has had nothing to do (monotonic s).
         self.idle_since = time.monotonic()
-
-    @property
-    def pid(self) -> int:
-        """The number of the process, which is that of its session."""
-        return self._popen.pid
 
     # --- talk -------------------------------------------------------------------
 
@@ -139,15 +139,20 @@ class WorkerProcess:
 
     def ended(self) -> int:
         """Wait for it as it is ending, end whatever it has started, and give its status."""
-        if hasattr(os, "waitid"):
-            # Not reaped yet, so that its number, which is its session's, cannot be anybody else's.
-            until = time.monotonic() + PATIENCE
-            while os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                if time.monotonic() > until:
-                    break
-                time.sleep(0.0005)
+        until = time.monotonic() + PATIENCE
+        # Not reaped yet, so that its number, which is its session's, cannot be anybody else's.
+        while self._lives() and time.monotonic() < until:
+            time.sleep(0.0005)
         self.signal(signal.SIGKILL)
-        return self._popen.wait()
+        return self._launched.wait()
+
+    def _lives(self) -> bool:
+        if not hasattr(os, "waitid"):
+            return False
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return False  # the caller ignores its children
 
     def close(self) -> None:
         """Let go of everything that led to it."""
@@ -156,6 +161,8 @@ class WorkerProcess:
             os.close(self.segments.popleft())
         if self.pidfd is not None:
             os.close(self.pidfd)
+        self.sock.close()
+        self.page.close()
         self._launched.close()
 
 

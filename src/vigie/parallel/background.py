@@ -91,7 +91,7 @@ class _Background:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         self._journal = _Items(os.path.join(directory, "items"), function)
         self._orders = boards.Orders(directory)
-        self._engine = crew.engine(crew.launched())
+        self._engine = crew.engine()
         self._course = Course(self._engine, items, plan, self._journal, self)
         self._failed: dict[int, Outcome[Any]] = {}
         self._drained = False

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sized
 
+from vigie.engines.launch import Launched
 from vigie.errors import UsageError
-from vigie.parallel.plan import Crew, Plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,26 +103,29 @@ def map(  # noqa: A001 - the name that people type
     >>> list(map(len, ["a", "bb", ""], on="inline"))
     [1, 2, 0]
     """
-    if resume is None and (key is not None or fresh):
-        raise UsageError("key and fresh are for resume, which gives the journal its name")
-    plan = Plan(ordered=ordered, timeout=timeout, retries=retries, rate=rate, errors=errors, window=window)
-    crew = Crew(function, on, plan, limit=limit, init=init, recycle=recycle, memory_limit=memory_limit)
-    launched = crew.launched()
-    # What follows takes as long to load as a worker takes to come up.
-    from vigie.parallel.course import Course, Run
-
-    engine = crew.engine(launched)
-    journal = show = None
+    # First of all: what follows takes as long to load as a worker takes to come up.
+    launched = Launched() if on == "processes" else None
+    engine = journal = show = None
     try:
+        from vigie.parallel.course import Course, Run
+        from vigie.parallel.plan import Crew, Plan
+
+        if resume is None and (key is not None or fresh):
+            raise UsageError("key and fresh are for resume, which gives the journal its name")
+        plan = Plan(ordered=ordered, timeout=timeout, retries=retries, rate=rate, errors=errors, window=window)
+        crew = Crew(function, on, plan, limit=limit, init=init, recycle=recycle, memory_limit=memory_limit)
+        engine, launched = crew.engine(launched), None
         if resume is not None:
             journal = _resume(resume, crew.function, items, key, fresh)
         if progress is not False and (progress is not None or _watched()):
             show = _show(progress, function, items, journal)
         return Run(Course(engine, items, plan, journal, show))
     except BaseException:
-        engine.close()
-        if journal is not None:
-            journal.close()
+        for made in (engine, journal):
+            if made is not None:
+                made.close()
+        if launched is not None:
+            launched.discard()
         raise
 
 

@@ -102,14 +102,6 @@ class Crew:
         if on in ("threads", "async"):
             plan.target = SHORT
 
-    def launched(self) -> Launched | None:
-        """Start the first worker process, if there are to be any."""
-        if self.on != "processes":
-            return None
-        from vigie.engines.launch import Launched
-
-        return Launched()
-
     def engine(self, launched: Launched | None = None) -> Engine:
         """Make what computes them, with the first worker if that was ``launched``.
 
@@ -141,15 +133,10 @@ class Crew:
     def _processes(self, launched: Launched | None) -> Engine:
         from vigie.engines.processes import Processes
 
-        try:
-            return Processes(
-                self.function, self.limit or cores(), timeout=self.timeout, init=self.init, recycle=self.recycle,
-                memory_limit=self.memory_limit, launched=launched,
-            )  # fmt: skip
-        except BaseException:
-            if launched is not None:
-                launched.discard()
-            raise
+        return Processes(
+            self.function, self.limit or cores(), timeout=self.timeout, init=self.init, recycle=self.recycle,
+            memory_limit=self.memory_limit, launched=launched,
+        )  # fmt: skip
 
 
 def _awaits(function: Any) -> bool:
