@@ -155,6 +155,22 @@ MUTANTS = (
         "        if queue in self._called:\n",
         ("tests/test_ahead.py",),
     ),
+    Mutant(
+        "told-before-noted",
+        "what a run has told is never computed again",
+        "src/vigie/parallel/course.py",
+        "            self._resume.sync()\n",
+        "            pass\n",
+        ("tests/test_map_resume.py",),
+    ),
+    Mutant(
+        "journal-of-the-dead",
+        "what a worker had finished outlives it",
+        "src/vigie/engines/ledger.py",
+        "        events = self.take(self.page.records())\n",
+        "        events: list[Event] = []\n",
+        ("tests/test_map.py",),
+    ),
 )
 
 
