@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -133,9 +134,46 @@ def test_jobs_in_a_shell_script(example, tmp_path):
     assert lines[3:] == ["  | no such table", "0 lines from what needed it"]
 
 
+def test_a_tree_is_summed_once(example, tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    contents = {"a": b"one", "b\nc": b"two", "d": b"three", "e": b"four"}
+    for name, content in contents.items():
+        (tree / name).write_bytes(content)
+    (tree / "link").symlink_to("a")
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    lines = [f"{sums['a']}  a", f"\\{sums[chr(98) + chr(10) + 'c']}  b\\nc", f"{sums['d']}  d", f"{sums['e']}  e"]
+    assert example("checksums.py", tree).stdout.splitlines() == lines
+
+    # One looks as it did, so that nobody reads it again; another does not.
+    about = os.stat(tree / "a")
+    (tree / "a").write_bytes(b"ONE")
+    os.utime(tree / "a", ns=(about.st_atime_ns, about.st_mtime_ns))
+    (tree / "d").write_bytes(b"three and more")
+    lines[2] = f"{hashlib.sha256(b'three and more').hexdigest()}  d"
+    assert example("checksums.py", tree).stdout.splitlines() == lines
+    lines[0] = f"{hashlib.sha256(b'ONE').hexdigest()}  a"
+    assert example("checksums.py", tree, "--fresh").stdout.splitlines() == lines
+
+
+def test_a_pool_outlives_its_calls(example):
+    *lines, stats = example("pool.py").stdout.splitlines()
+    assert lines == [
+        "(: no pattern: missing ), unterminated subpattern at position 0",
+        "(a+)+$: given up",
+        r"\bs\w+a\b: found in 2 lines",
+        "m[aeo]+n?: found in 2 lines",
+        "moon: found in 2 lines",
+        "crash: the worker that had the call was killed by SIGSEGV",
+        "stopped: True and what waited: found in 3 lines",
+    ]
+    assert re.fullmatch(r"PoolStats\(limit=1, .*, done=4, failed=3, stopped=1, cancelled=0\)", stats)
+
+
 def test_every_example_is_listed_and_tested():
-    programs = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".sh")}
+    programs = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".sh", ".ipynb")}
     listed = set(re.findall(r"\]\(([\w.]+)\)", (EXAMPLES / "README.md").read_text()))
-    tested = set(re.findall(r'example\("([\w.]+)"', Path(__file__).read_text()))
+    tests = [Path(__file__), Path(__file__).with_name("test_notebook.py")]
+    tested = {name for path in tests for name in re.findall(r'example\("([\w.]+)"', path.read_text())}
     assert listed == programs
     assert tested >= programs

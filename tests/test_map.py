@@ -209,11 +209,12 @@ def test_retries(tmp_path: Path) -> None:
     assert [(one.value, one.attempts) for one in found] == [(1, 1), (3, 3), (3, 3), (None, 3), (1, 1)]
 
 
-def test_an_error_is_raised_with_where_it_was_raised() -> None:
-    def inner(number: int) -> float:
-        return 1 / number
+def reciprocal(number: int) -> float:
+    return 1 / number
 
-    run = vigie.map(inner, [1, 2, 0, 4], limit=1)
+
+def test_an_error_is_raised_with_where_it_was_raised() -> None:
+    run = vigie.map(reciprocal, [1, 2, 0, 4], limit=1)
     assert [next(run), next(run)] == [1.0, 0.5]
     with pytest.raises(ZeroDivisionError) as caught:
         next(run)

@@ -112,3 +112,31 @@ def test_it_says_that_more_workers_than_cores_gain_nothing() -> None:
 
 def test_before_anything_it_says_so() -> None:
     assert vigie.map(abs, [1], on="inline").explain() == "nothing was computed yet"
+
+
+def test_inline_computes_nothing_after_an_item_that_failed() -> None:
+    done: list[int] = []
+
+    def note(number: int) -> int:
+        done.append(number)
+        return 1 // (number - 500)
+
+    with pytest.raises(ZeroDivisionError):
+        list(vigie.map(note, range(1000), on="inline"))
+    assert done == list(range(501))
+
+
+def test_stragglers_of_threads_are_named() -> None:
+    run = vigie.map(time.sleep, [0.01] * 8 + [0.2], limit=2, on="threads")
+    list(run)
+    assert "give the longest first" in run.explain()
+    run = vigie.map(time.sleep, [0.05] * 3, limit=2, on="threads")
+    list(run)
+    assert "give the longest first" not in run.explain()
+
+
+def test_what_is_computed_here_is_not_called_sending() -> None:
+    run = vigie.map(time.sleep, [0.01] * 4, on="inline")
+    list(run)
+    assert "caller: computing" in run.explain()
+    assert "pickling and sending took" not in run.explain()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import re
@@ -188,3 +189,24 @@ list(vigie.map(work, range(100), limit=1, resume="interrupted"))
     _, said = program.communicate(timeout=10)
     assert re.search(r"vigie\.map: \d+ items done, 0 failed, \d+ were not finished", said), said
     assert "the same call goes on from there" in said
+
+
+@pytest.mark.parametrize("on", ["async", "processes", "threads"])
+def test_amap_resumes_and_shows(on: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+    work = counted(log, frozenset({3}))
+
+    async def awaited(number: int) -> int:
+        return int(work(number))
+
+    async def run(count: int) -> list[int]:
+        what: Any = awaited if on == "async" else work
+        options: Any = {"on": on, "errors": "skip", "resume": "async", "progress": True}
+        return [value async for value in vigie.amap(what, range(count), **options)]
+
+    assert asyncio.run(run(10)) == [number * number for number in range(10) if number != 3]
+    assert asyncio.run(run(12)) == [number * number for number in range(12) if number != 3]
+    assert seen(log) == [0, 1, 2, 3, 3, *range(4, 12)]
+    said = capsys.readouterr().err
+    assert "9 of 12 done earlier, 1 failed, 3 to do" in said
+    assert "12 of 12 · 9 earlier · 1 failed" in said

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 
+from vigie.engines.batch import Failed, Group
 from vigie.engines.threads import Inline
 
 TYPE_CHECKING = False
@@ -25,7 +26,7 @@ TRIED, PATIENCE = 16, 0.05
 #: What takes less (s) is not worth being sent.
 CHEAP = 20e-6
 #: What uses the processor for less of its time waits.
-WAITS = 0.3
+WAITS = 0.1
 
 
 def choice(mean: float, busy: float) -> str:
@@ -53,7 +54,8 @@ class Auto:
         self.chosen: str | None = None
         self._inner: Engine = Inline(crew.function, crew.init)
         self._items = 0
-        self._wall = self._cpu = 0.0
+        #: Seconds inside the function; and those around it, by the clock and of the processor.
+        self._spent = self._wall = self._cpu = 0.0
         if crew.awaits:
             self._turn("async")
         elif crew.timeout is not None or crew.recycle is not None or crew.memory_limit is not None:
@@ -70,7 +72,8 @@ class Auto:
         return self.chosen or "inline"
 
     def _turn(self, place: str) -> None:
-        self.chosen = self._crew.on = place
+        self.chosen = place
+        self._crew.turn(place)
         if place != "inline":
             self._inner = self._crew.engine()
 
@@ -92,14 +95,7 @@ class Auto:
 
     def give(self, batch: Batch) -> None:
         """Have a batch computed."""
-        if self.chosen is not None:
-            self._inner.give(batch)
-            return
-        wall, cpu = time.perf_counter(), time.thread_time()
         self._inner.give(batch)
-        self._wall += time.perf_counter() - wall
-        self._cpu += time.thread_time() - cpu
-        self._items += len(batch.items)
 
     def held_bytes(self) -> int:
         """Give the size of the pickles that workers have."""
@@ -111,9 +107,19 @@ class Auto:
 
     def poll(self, wait: float | None) -> list[Event]:
         """Give what has happened; choose, once enough has."""
+        if self.chosen is not None or not self._inner.busy():
+            return self._inner.poll(wait)
+        wall, cpu = time.perf_counter(), time.thread_time()
         events = self._inner.poll(wait)
-        if self.chosen is None and (self._items >= TRIED or self._wall > PATIENCE):
-            self._turn(choice(self._wall / self._items, self._cpu / self._wall))
+        self._wall += time.perf_counter() - wall
+        self._cpu += time.thread_time() - cpu
+        for event in events:
+            if isinstance(event, (Group, Failed)):
+                times = event.times if isinstance(event, Group) else [event.time]
+                self._items += len(times)
+                self._spent += sum(times) / 1e9
+        if self._items >= TRIED or self._wall > PATIENCE:
+            self._turn(choice(self._spent / self._items, self._cpu / self._wall))
         return events
 
     def close(self) -> None:

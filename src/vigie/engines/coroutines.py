@@ -310,7 +310,8 @@ class Coroutines(_Engine):
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread.start()
-        self._loop.call_soon_threadsafe(self._crew.give, batch)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it has failed, and said so
+            self._loop.call_soon_threadsafe(self._crew.give, batch)
 
     def poll(self, wait: float | None) -> list[Event]:
         """Give what has happened, waiting up to ``wait`` seconds for something (None: for ever)."""
@@ -334,7 +335,7 @@ class Coroutines(_Engine):
         if self._closed or self._loop is None or os.getpid() != self._pid:
             return
         self._closed = True
-        with contextlib.suppress(RuntimeError):  # the loop is closed: its thread has failed
+        with contextlib.suppress(RuntimeError):  # as in give
             self._loop.call_soon_threadsafe(self._loop.stop)
         if not self._thread.is_alive():
             self._loop.close()

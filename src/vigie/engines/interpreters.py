@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import pickle
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any
 
 from vigie import callables, payload
-from vigie.engines.threads import Threads
+from vigie.engines.ledger import described
+from vigie.engines.threads import Elsewhere, Threads
 from vigie.errors import NotSerializable, UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 __all__ = ["Interpreters"]
+
+#: As many functions are kept in an interpreter.
+MOST = 128
 
 
 class Interpreters(Threads):
@@ -23,7 +31,7 @@ class Interpreters(Threads):
     Parameters
     ----------
     function:
-        Called with each item; None: an item is ``(number of a lesson, args, kwargs)``.
+        Called with each item; None: an item is ``((reference, code), args, kwargs)``, see ``callables.pack_function``.
 
     Raises
     ------
@@ -35,65 +43,84 @@ class Interpreters(Threads):
 
     def __init__(
         self, function: Callable[[Any], Any] | None, limit: int, *, timeout: float | None = None,
-        init: Callable[[], Any] | None = None, depth: int = 1,
+        init: Callable[[], Any] | None = None, depth: int = 1, wait: bool = False,
     ) -> None:  # fmt: skip
-        if importlib.util.find_spec("concurrent.interpreters") is None:
+        if not there():
             version = ".".join(map(str, sys.version_info[:2]))
             raise UsageError(f"interpreters need Python 3.14, and this is {version}", "on='processes' works here")
         try:
             self._code = None if function is None else callables.pack_function(function)[:2]
-            self._state = None if init is None else payload.pickled(init, "init")
+            self._begin = None if init is None else payload.pickled(init, "init")
         except payload.PayloadError as error:
             raise NotSerializable(str(error)) from None
-        self._lessons: dict[int, Any] = {}
         self._own = threading.local()
-        super().__init__(self._apply, limit, timeout=timeout, init=self._begin, depth=depth)
+        super().__init__(self._apply, limit, timeout=timeout, init=init, depth=depth, wait=wait)
 
-    def teach(self, number: int, code: Any) -> None:
-        """Say which function is meant by a number; None: forget it."""
-        if code is None:
-            del self._lessons[number]
-        else:
-            self._lessons[number] = code
-
-    def _begin(self) -> None:
+    def enter(self) -> None:
         """Make this thread's interpreter."""
         self._own.interpreter = importlib.import_module("concurrent.interpreters").create()
-        self._own.interpreter.call(_enter, list(map(str, sys.path)), self._state)
+        self._call(_enter, list(map(str, sys.path)), list(map(str, sys.argv)), self._begin)
+
+    def leave(self) -> None:
+        """End this thread's interpreter."""
+        self._own.interpreter.close()
 
     def _apply(self, item: Any) -> Any:
-        code = self._code
-        if code is None:
-            number, args, kwargs = item
-            code, call = self._lessons[number], (args, kwargs)
-        else:
-            call = ((item,), {})
+        code, args, kwargs = item if self._code is None else (self._code, (item,), {})
         try:
-            data = payload.pickled(call, "an item")
+            data = payload.pickled((args, kwargs), "an item")
         except payload.PayloadError as error:
             raise NotSerializable(str(error)) from None
-        fine, made = self._own.interpreter.call(_compute, *code, data)
-        if fine:
-            return pickle.loads(made)
-        raise pickle.loads(made)
+        return pickle.loads(self._call(_compute, *code, data))
+
+    def _call(self, function: Callable[..., tuple[bool, bytes]], *args: Any) -> bytes:
+        fine: bool
+        data: bytes
+        fine, data = self._own.interpreter.call(function, *args)
+        if not fine:
+            kind, message, text, error = described(data)
+            # As from a process: what cannot travel is told apart by its name.
+            raise Elsewhere(kind, message, text, None if isinstance(error, payload.PayloadError) else error)
+        return data
 
 
-def _enter(path: list[str], init: bytes | None) -> None:
-    """Begin, inside an interpreter."""
+def there() -> bool:
+    """Tell whether this Python has interpreters."""
+    return importlib.util.find_spec("concurrent.interpreters") is not None
+
+
+# --- inside an interpreter ------------------------------------------------------------
+
+
+def _enter(path: list[str], argv: list[str], init: bytes | None) -> tuple[bool, bytes]:
+    """Begin."""
     sys.path[:] = path
-    if init is not None:
-        named = pickle.loads(init)()
-        if isinstance(named, dict):
-            from vigie.local import state
+    sys.argv = argv
+    try:
+        if init is not None:
+            from vigie.worker_map import _begin_state
 
-            state.fill(named)
+            _begin_state(pickle.loads(init))
+    except BaseException as error:
+        return False, _failed(error)
+    return True, b""
 
 
 def _compute(reference: str | None, code: bytes | None, data: bytes) -> tuple[bool, bytes]:
-    """Call a function, inside an interpreter."""
+    """Call a function."""
     try:
         args, kwargs = pickle.loads(data)
-        return True, payload.pickled(callables.find(reference, code or b"")(*args, **kwargs), "the result")
+        return True, payload.pickled(_found(reference, code or b"")(*args, **kwargs), "the result")
     except BaseException as error:
-        error.add_note("".join(payload.told(error)[2]).rstrip())
-        return False, payload.pickled(error, "the exception")
+        return False, _failed(error)
+
+
+@functools.lru_cache(MOST)
+def _found(reference: str | None, code: bytes) -> Any:
+    return callables.find(reference, code)
+
+
+def _failed(error: BaseException) -> bytes:
+    from vigie.worker_map import _described
+
+    return _described(error)

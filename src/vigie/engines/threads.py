@@ -6,6 +6,8 @@ another thread takes its place, and whatever it does goes on until it ends by it
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import queue
 import threading
 import time
@@ -16,11 +18,18 @@ from vigie.engines.batch import Back, Batch, Broken, Event, Failed, Group, Lost
 from vigie.local import state
 from vigie.payload import told
 
-__all__ = ["Inline", "Threads"]
+__all__ = ["Elsewhere", "Inline", "Threads"]
+
+#: Seconds for a thread that begins to have begun, before its crew ends without it.
+PATIENCE = 1.0
 
 
 def _failed(index: int, item: Any, took: int, worker: int, error: BaseException) -> Failed:
-    return Failed(index, item, took, worker, *told(error), error)
+    return Failed(index, item, took, worker, *_described(error))
+
+
+def _described(error: BaseException) -> tuple[str, str, str, BaseException | None]:
+    return error.described if isinstance(error, Elsewhere) else (*told(error), error)
 
 
 def begin_state(init: Callable[[], Any] | None) -> None:
@@ -28,6 +37,14 @@ def begin_state(init: Callable[[], Any] | None) -> None:
     named = init() if init is not None else None
     if isinstance(named, dict):
         state.fill(named, thread=True)
+
+
+class Elsewhere(Exception):
+    """What was raised where an item was computed, if that was not here: its name, text, traceback, and itself."""
+
+    def __init__(self, kind: str, message: str, traceback: str, error: BaseException | None) -> None:
+        super().__init__(message)
+        self.described = kind, message, traceback, error
 
 
 class _Thread(threading.Thread):
@@ -40,17 +57,21 @@ class _Thread(threading.Thread):
         #: (batch, position, when it began in monotonic ns), while an item runs.
         self.at: tuple[Batch, int, int] | None = None
         self.abandoned = False
+        self.begun = False
 
     def run(self) -> None:
         crew = self.crew
         try:
-            begin_state(crew.init)
+            crew.enter()
         except BaseException as error:
-            crew.events.put(Broken("init", *told(error), error))
+            crew.leave()
+            crew.events.put(Broken("init", *_described(error)))
             return
+        self.begun = True
         while not self.abandoned and (batch := crew.todo.get()) is not None:
             self._batch(batch)
             del batch  # what it held is not ours to keep alive
+        crew.leave()
         crew.events.put(self)
 
     def _batch(self, batch: Batch) -> None:
@@ -58,9 +79,11 @@ class _Thread(threading.Thread):
         for position, item in enumerate(batch.items):
             began = time.monotonic_ns()
             with crew.lock:
-                if batch.index + position in crew.withdrawn:
-                    crew.withdrawn.remove(batch.index + position)
-                    continue
+                if self.abandoned:
+                    return
+                if position == 0 and not crew.begins(batch):
+                    crew.events.put(Lost(batch.index, item, 0, self.number, "stopped", 0))
+                    return
                 self.at = (batch, position, began)
             made = self._item(batch, position, item, began)
             with crew.lock:
@@ -90,6 +113,8 @@ class Threads:
     ----------
     depth:
         Items for each thread that are taken at a time: 2 spares it a wait.
+    wait:
+        Whether :meth:`close` waits for the threads that are at no item.
 
     Attributes
     ----------
@@ -99,7 +124,7 @@ class Threads:
 
     def __init__(
         self, function: Callable[[Any], Any], limit: int, *, timeout: float | None = None,
-        init: Callable[[], Any] | None = None, depth: int = 2,
+        init: Callable[[], Any] | None = None, depth: int = 2, wait: bool = False,
     ) -> None:  # fmt: skip
         self.function = function
         self.limit = limit
@@ -108,11 +133,15 @@ class Threads:
         self.depth = depth
         self.todo: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self.events: queue.SimpleQueue[_Said] = queue.SimpleQueue()
-        self.lock = threading.Lock()
-        #: Items that were stopped and not begun.
-        self.withdrawn: set[int] = set()
+        #: A run may be collected, and so closed, wherever memory is asked for: also by whoever holds it.
+        self.lock = threading.RLock()
         self.abandoned = 0
+        self._wait = wait
+        #: Batches that no thread has begun.
+        self._unbegun: set[int] = set()
         self._threads: list[_Thread] = []
+        #: How many of them have been told to leave, and have not left.
+        self._leaving = 0
         self._made = 0
         #: Items given and not reported.
         self._open = 0
@@ -140,16 +169,33 @@ class Threads:
         return min(self._open, len(self._threads))
 
     def size(self) -> int:
-        """Give how many threads there are."""
-        return len(self._threads)
+        """Give how many threads there are that stay."""
+        return len(self._threads) - self._leaving
 
     def give(self, batch: Batch) -> None:
-        """Have a batch computed."""
+        """Have a batch computed.
+
+        Raises
+        ------
+        OSError
+            There is no thread, and none can be started.
+        """
+        self._unbegun.add(batch.index)
+        try:
+            self._reinforce()
+        except OSError:
+            self._unbegun.discard(batch.index)
+            raise
         self._open += len(batch.items)
         self._timed = self._timed or batch.timeout is not None
-        if len(self._threads) < self.limit and len(self._threads) < self._open:
-            self._start()
         self.todo.put(batch)
+
+    def begins(self, batch: Batch) -> bool:
+        """Take it that a thread begins a batch; False if it was stopped. The lock is held."""
+        if batch.index in self._unbegun:
+            self._unbegun.remove(batch.index)
+            return True
+        return False
 
     def held_bytes(self) -> int:
         """Nothing is pickled."""
@@ -161,50 +207,76 @@ class Threads:
     def stop(self, index: int) -> bool:
         """End an item that is alone in its batch: its thread is abandoned, or does not begin it."""
         with self.lock:
-            thread = next((one for one in self._threads if one.at is not None and one.at[0].index == index), None)
-            if thread is None:
-                self.withdrawn.add(index)
-        if thread is None:
-            self._stopped.append(Lost(index, None, 0, 0, "stopped", 0))
-        elif not self._abandon(thread, "stopped", self._stopped):
-            return False
+            for thread in self._threads:
+                at = thread.at
+                if at is not None and at[0].index == index:
+                    break
+            else:
+                # Whoever takes it says so.
+                found = index in self._unbegun
+                self._unbegun.discard(index)
+                return found
+        found = self._abandon(thread, "stopped", self._stopped, at)
         self.wake()
-        return True
+        return found
 
     # --- threads ----------------------------------------------------------------
+
+    def enter(self) -> None:
+        """Begin, in a thread of the crew."""
+        begin_state(self.init)
+
+    def leave(self) -> None:
+        """End, in a thread of the crew."""
 
     def _start(self) -> None:
         self._made += 1
         thread = _Thread(self, self._made)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if not self.size():
+                raise OSError(errno.EAGAIN, f"no thread can be started: {error}") from None
+            self.limit = self.size()  # with those that there are
+            return
         self._threads.append(thread)
-        thread.start()
+
+    def _reinforce(self) -> None:
+        """Start threads for batches that nobody would begin before others end."""
+        while self._unbegun and self.size() < self.limit:
+            with self.lock:
+                needed = len(self._unbegun) + sum(thread.at is not None for thread in self._threads)
+            if self.size() >= needed:
+                return
+            self._start()
 
     def teach(self, number: int, code: Any) -> None:
         """Functions need not travel."""
 
     def warm(self, count: int) -> None:
         """Start threads until there are so many."""
-        while len(self._threads) < min(count, self.limit):
+        while self.size() < min(count, self.limit):
             self._start()
 
     def resize(self, limit: int) -> None:
         """Have so many threads at most."""
         self.limit = limit
-        self._send_away(len(self._threads) - limit)
+        self._send_away(self.size() - limit)
 
     def shrink(self, least: int, idle: float) -> float | None:
         """Let threads go when all have been idle for so many seconds; give the seconds until they may, if any."""
-        if self._open or len(self._threads) <= least:
+        if self._open or self.size() <= least:
             return None
         left = self._idle_since + idle - time.monotonic()
         if left > 0:
             return left
-        self._send_away(len(self._threads) - least)
+        self._send_away(self.size() - least)
         return None
 
     def _send_away(self, count: int) -> None:
         # Whichever takes the word to leave: they are all alike.
         for _ in range(count):
+            self._leaving += 1
             self.todo.put(None)
 
     # --- what they say ----------------------------------------------------------
@@ -217,7 +289,7 @@ class Threads:
         """Wait until something has happened, and give what was said."""
         if self._stopped:
             wait = 0
-        elif self._timed:
+        elif self._timed and self._open:
             due = self._due()
             wait = due if wait is None else min(wait, due)
         said: list[_Said] = []
@@ -235,6 +307,7 @@ class Threads:
             if isinstance(one, _Thread):
                 if one in self._threads:
                     self._threads.remove(one)
+                    self._leaving -= 1
             elif one is not None:
                 found.append(one)
         if self._timed:
@@ -244,6 +317,7 @@ class Threads:
         self._open -= sum(len(e.times) if isinstance(e, Group) else isinstance(e, Failed | Lost) for e in found)
         if found and not self._open:
             self._idle_since = time.monotonic()
+        self._reinforce()
         return found
 
     def pending(self) -> bool:
@@ -277,78 +351,67 @@ class Threads:
             if at is not None and limit is not None and now - at[2] > limit:
                 self._abandon(thread, "timeout", found, at)
 
-    def _abandon(
-        self, thread: _Thread, why: str, found: list[Event], expected: tuple[Batch, int, int] | None = None
-    ) -> bool:
-        """Leave a thread alone with its item, which is lost, and have another take its place."""
+    def _abandon(self, thread: _Thread, why: str, found: list[Event], at: tuple[Batch, int, int]) -> bool:
+        """Leave a thread alone with its item, which is lost; False if it is not at that any more."""
         with self.lock:
-            at = thread.at
-            if at is None or at is not (expected or at):
+            if thread.at is not at:
                 return False
             thread.abandoned = True
         batch, position, began = at
         self.abandoned += 1
         self._threads.remove(thread)
-        self._start()
         index = batch.index + position
         found.append(Lost(index, batch.items[position], time.monotonic_ns() - began, thread.number, why, 0))
         rest = batch.items[position + 1 :]
         if rest:
             self._open -= len(rest)
-            found.append(Back(Batch(index + 1, rest, timeout=batch.timeout)))
+            found.append(Back(Batch(index + 1, rest, batch.timeout)))
         return True
 
     def close(self) -> None:
         """Let every thread end when it can; none begins another item."""
-        while True:
-            try:
+        with contextlib.suppress(queue.Empty):
+            while True:
                 self.todo.get_nowait()
-            except queue.Empty:
-                break
-        for thread in self._threads:
-            thread.abandoned = True
+        with self.lock:
+            for thread in self._threads:
+                thread.abandoned = True
+        for _ in self._threads:
             self.todo.put(None)
+        if self._wait:
+            for thread in self._threads:
+                if thread.at is None:
+                    thread.join(None if thread.begun else PATIENCE)
 
 
 class Inline:
-    """The caller's own thread: one item at a time, when results are asked for."""
+    """The caller's own thread: when results are asked for, and no item after one that has failed."""
 
     def __init__(self, function: Callable[[Any], Any], init: Callable[[], Any] | None = None) -> None:
         self.function = function
         self.limit = 1
         self._init = init
-        self._events: list[Event] = []
+        self._batch: Batch | None = None
 
     def room(self) -> int:
         """Give how many batches it would take now."""
-        return 0 if self._events else 1
+        return 1 if self._batch is None else 0
 
     def most(self) -> int | None:
         """Give how many items the next batch may have at most."""
-        return 1
+        return None
 
     def idle(self) -> int:
         """Nobody else could be at work."""
         return 0
 
     def busy(self) -> int:
-        """Nobody is at work while anybody asks."""
-        return 0
+        """Give whether there is something to do."""
+        return 0 if self._batch is None else 1
 
     def give(self, batch: Batch) -> None:
-        """Compute a batch here and now."""
-        init, self._init = self._init, None
-        begin_state(init)
-        for position, item in enumerate(batch.items):
-            began = time.monotonic_ns()
-            try:
-                value = self.function(item)
-            except Exception as error:
-                took = time.monotonic_ns() - began
-                self._events.append(_failed(batch.index + position, item, took, 0, error))
-            else:
-                took = time.monotonic_ns() - began
-                self._events.append(Group(batch.index + position, [took], [value], 0, len(batch.items)))
+        """Have a batch computed, at the next poll."""
+        self._batch = batch
 
     def held_bytes(self) -> int:
         """Nothing is pickled."""
@@ -358,11 +421,31 @@ class Inline:
         """Nothing waits."""
 
     def poll(self, wait: float | None) -> list[Event]:
-        """Give what has been computed."""
-        found, self._events = self._events, []
-        if wait and not found:
-            time.sleep(wait)
-        return found
+        """Compute what was given, here and now."""
+        init, self._init = self._init, None
+        batch, self._batch = self._batch, None
+        if batch is None:
+            if wait:
+                time.sleep(wait)
+            return []
+        begin_state(init)
+        return self._compute(batch)
+
+    def _compute(self, batch: Batch) -> list[Event]:
+        now, function = time.monotonic_ns, self.function
+        group = Group(batch.index, [], [], 0, len(batch.items))
+        for position, item in enumerate(batch.items):
+            began = now()
+            try:
+                value = function(item)
+            except Exception as error:
+                failed = _failed(batch.index + position, item, now() - began, 0, error)
+                rest = batch.items[position + 1 :]
+                found: list[Event] = [group, failed] if group.times else [failed]
+                return [*found, Back(Batch(batch.index + position + 1, rest))] if rest else found
+            group.times.append(now() - began)
+            group.values.append(value)
+        return [group]
 
     def close(self) -> None:
         """Nothing runs."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from vigie.engines.coroutines import GRACE, InLoop
 from vigie.errors import UsageError
 from vigie.parallel.course import PATIENCE, PAUSE, Course
-from vigie.parallel.plan import COROUTINES, Crew, Plan
+from vigie.parallel.plan import COROUTINES, Crew, Plan, no_key, shown
 
 __all__ = ["AsyncRun", "amap"]
 
@@ -158,8 +158,10 @@ class _Reader:
 class _Fed(Course):
     """A course that takes what has been read, and waits for nothing."""
 
-    def __init__(self, engine: Engine, reader: _Reader, plan: Plan) -> None:
-        super().__init__(engine, (), plan)
+    def __init__(
+        self, engine: Engine, reader: _Reader, plan: Plan, resume: Resume | None = None, show: Show | None = None
+    ) -> None:
+        super().__init__(engine, (), plan, resume, show)
         self._reader = reader
 
     def _draw(self, most: int) -> list[Any]:
@@ -263,7 +265,7 @@ class _Within(_Driver):
             return
         self._closed = True
         self._results.close()
-        self._engine.close()
+        self._course.close()
         self._reader.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -278,7 +280,8 @@ class _Within(_Driver):
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from vigie.parallel.course import Engine
+    from vigie.parallel.course import Engine, Show
+    from vigie.parallel.resume import Resume
 
     class _Wakeable(Engine, Protocol):
         def wakeable(self) -> None: ...
@@ -331,7 +334,7 @@ class _Beside(_Driver):
     def close(self) -> None:
         self._closed = True
         if self._loop is None:
-            self._engine.close()
+            self._course.close()
         else:
             self._wake()
             _call(self._loop, self._reader.close)
@@ -349,7 +352,9 @@ class _Beside(_Driver):
         try:
             while not self._closed:
                 if len(self._results) >= self._ahead + self._waiting:
-                    self._course.pump(LONG)
+                    # What has come waits for the caller: more may come meanwhile.
+                    held = self._course.feed()
+                    self._course.hear(LONG if held is None else held)
                     continue
                 result = next(results, _END)
                 if result is _END:
@@ -367,7 +372,7 @@ class _Beside(_Driver):
                 self._driven = False
             try:
                 results.close()
-                self._engine.close()
+                self._course.close()
             finally:
                 _call(self._loop, self._leave)
 
@@ -406,6 +411,10 @@ def amap(
     retries: int = 0,
     rate: str | float | None = None,
     errors: Literal["raise", "collect", "skip"] = "raise",
+    progress: bool | str | None = None,
+    resume: str | None = None,
+    key: Callable[[Any], Any] | None = None,
+    fresh: bool = False,
     init: Callable[[], Any] | None = None,
     recycle: int | None = None,
     window: int | None = None,
@@ -430,7 +439,7 @@ def amap(
         failed all the same, and is left alone.
     init:
         Called before the first item, and awaited if that can be; in each worker.
-    ordered, retries, rate, errors, recycle, window, memory_limit:
+    ordered, retries, rate, errors, progress, resume, key, fresh, recycle, window, memory_limit:
         As for :func:`vigie.map`.
 
     Raises
@@ -460,16 +469,23 @@ def amap(
     if on not in ("async", "processes", "threads"):
         raise UsageError(f"on is {on!r}: it is async, processes or threads")
     crew = Crew(function, on, plan, limit=limit, init=init, recycle=recycle, memory_limit=memory_limit)
+    no_key(resume, key, fresh=fresh)
     reader = _Reader(items, contextvars.copy_context())
+    journal = None
+    if resume is not None:
+        from vigie.parallel.resume import Resume
+
+        journal = Resume(resume, crew.function, items if isinstance(items, Iterable) else (), key=key, fresh=fresh)
+    show = shown(progress, crew.function, items, journal)
     if within:
         engine = InLoop(crew.function, crew.limit or COROUTINES, timeout=plan.timeout, init=init)
-        return AsyncRun(_Within(engine, reader, _Fed(engine, reader, plan)))
+        return AsyncRun(_Within(engine, reader, _Fed(engine, reader, plan, journal, show)))
     # What was handed over and not asked for counts too.
     ahead = AHEAD if plan.window is None else min(AHEAD, plan.window // 2)
     if plan.window is not None:
         plan.window -= ahead
     beside = crew.engine()
-    return AsyncRun(_Beside(beside, reader, _Fed(beside, reader, plan), ahead))
+    return AsyncRun(_Beside(beside, reader, _Fed(beside, reader, plan, journal, show), ahead))
 
 
 def _loop_time() -> float:

@@ -40,7 +40,8 @@ class Batching:
     def __init__(self, target: int = TARGET) -> None:
         self.size = 1
         self.mean = 0.0
-        self._target = target
+        #: What a batch should take (ns).
+        self.target = target
         self._most = MOST
 
     def measured(self, times: Sequence[int], of: int) -> None:
@@ -50,7 +51,7 @@ class Batching:
         mean = sum(times) / len(times)
         # What items that follow may cost weighs more than what they may spare.
         self.mean = max(mean, WEIGHT * mean + (1 - WEIGHT) * self.mean)
-        fit = int(self._target / max(self.mean, 1.0))
+        fit = int(self.target / max(self.mean, 1.0))
         self.size = max(1, min(fit, max(self.size, of * GROWTH), self._most))
 
     def weighed(self, size: int, of: int) -> None:

@@ -81,6 +81,10 @@ class Run(Iterator["Any"]):
     def __next__(self) -> Any:
         return next(self._results)
 
+    def __repr__(self) -> str:
+        tally = self._course.tally
+        return f"<run on {tally.limit} {tally.place}: {tally.done:,} done, {tally.failed:,} failed>"
+
     def __enter__(self) -> Self:
         return self
 
@@ -170,6 +174,8 @@ class Course:
         self._again: deque[Batch] = deque()
         self._failures: dict[int, int] = {}
         self._skipped: set[int] = set()
+        #: The first item whose error will be raised: none behind it is begun.
+        self._last: int | None = None
         #: What has come and was not told, by its first index; in order, the next to tell.
         self._come: dict[int, Group | _Ended] = {}
         self._fresh: deque[Group | _Ended] = deque()
@@ -286,17 +292,15 @@ class Course:
             self._hear(event)
         if self._resume is not None:
             self._resume.sync()
-        if self._exhausted and not self._again and self._engine.idle() and self._under_way:
+        if self._exhausted and not self._again and self._under_way and self._engine.busy() < self._engine.limit:
             self.tally.at_tail()
             self._engine.take_back(int(WORTH / max(self._batching.mean, 1.0)) + 2)
         if self._show is not None:
             tally = self.tally
-            done = tally.done + tally.earlier
+            done = tally.done + tally.failed + tally.earlier
             self._show.update(done=done, failed=tally.failed, running=self._engine.busy(), earlier=tally.earlier)
 
     def _poll(self, wait: float | None) -> list[Event]:
-        if wait == 0:
-            return self._engine.poll(0)
         began = time.perf_counter()
         events = self._engine.poll(wait)
         self.tally.waiting += time.perf_counter() - began
@@ -317,6 +321,7 @@ class Course:
 
     def feed(self) -> float | None:
         """Give the engine what it takes; give the seconds until more may start, under a rate."""
+        self._batching.target = self._plan.target
         while self._engine.room() > 0:
             if self._slow:
                 # All that has come meanwhile is told before the source is asked again.
@@ -440,6 +445,8 @@ class Course:
             self._keep(event.index, event)
         elif isinstance(event, Back):
             self._under_way -= len(event.batch.items)
+            if self._last is not None and event.batch.index > self._last:
+                return
             if event.alone:
                 batch = event.batch
                 self._again.extend(Batch(batch.index + at, [item]) for at, item in enumerate(batch.items))
@@ -466,9 +473,17 @@ class Course:
         if isinstance(event, Lost) and event.why == "signal":
             ended.signal = event.number
         self.tally.failed += 1
+        if self._plan.errors == "raise":
+            self._end_at(event.index)
         if self._resume is not None:
             self._resume.failed(event.index, ended.error)
         self._keep(event.index, ended)
+
+    def _end_at(self, index: int) -> None:
+        """Begin nothing more behind an item whose error will be raised."""
+        self._exhausted = True
+        self._last = index if self._last is None else min(index, self._last)
+        self._again = deque(batch for batch in self._again if batch.index < index)
 
     def _keep(self, index: int, come: Group | _Ended) -> None:
         if self._ordered:
@@ -492,10 +507,15 @@ class Course:
             yield from self._tell_apart(come, error)
             return
         self._bytes -= come.size
-        self._told += len(values)
-        if self._plan.errors != "collect":
+        # The others are told when they are: somebody may feed the engine meanwhile.
+        self._told += 1
+        if self._plan.errors == "collect":
+            yield from self._outcomes(come, values)
+        else:
             yield from values
-            return
+        self._told += len(values) - 1
+
+    def _outcomes(self, come: Group, values: list[Any]) -> Iterator[Outcome[Any]]:
         from vigie.parallel.outcome import Outcome
 
         last = len(values) - 1

@@ -312,7 +312,8 @@ class Desk:
 
     def _hear(self, event: Event, told: list[Told]) -> None:
         if isinstance(event, Broken):
-            told += self._break(failures.broken(event))
+            if self._broken is None:
+                told += self._break(failures.broken(event))
             return
         if isinstance(event, Back):
             call = self.running.get(event.batch.index)

@@ -39,14 +39,15 @@ def _workers(tally: Tally, elapsed: float) -> str:
     whole = elapsed * tally.limit
     tail = min(tally.tail, elapsed)
     text = f"workers: computing {_share(tally.computing, whole)}, without work {_share(whole - tally.computing, whole)}"
-    return f"{text}; the last stragglers ran alone for {_time(tail)}" if tail > MUCH * elapsed else text
+    return text if tail <= MUCH * elapsed else f"{text}; in the last {_time(tail)} there was not enough for all"
 
 
 def _caller(tally: Tally, elapsed: float) -> str:
     between = max(0.0, elapsed - tally.inside)
     own = max(0.0, tally.inside - tally.waiting - tally.drawing - tally.giving)
+    waiting = "computing" if tally.place == "inline" else "waiting for results"
     parts = (
-        ("waiting for results", tally.waiting), ("reading the items", tally.drawing),
+        (waiting, tally.waiting), ("reading the items", tally.drawing),
         ("pickling and sending", tally.giving), ("taking results", own), ("away, in your own code", between),
     )  # fmt: skip
     return "caller: " + ", ".join(f"{name} {_share(spent, elapsed)}" for name, spent in parts)
@@ -58,13 +59,13 @@ def _advice(tally: Tally, elapsed: float, mean: float) -> list[str]:
         found.append(f"items take {_time(mean)}: on='inline', or several in one item, would be quicker")
     if tally.place == "processes" and tally.limit > cores():
         found.append(f"limit {tally.limit} on {cores()} cores gains nothing, unless the items wait for something")
-    if tally.drawing > MUCH * elapsed:
+    if tally.drawing > MUCH * elapsed and tally.place != "inline":
         found.append(f"the source of the items took {_time(tally.drawing)}: nobody could work meanwhile")
     if tally.giving > MUCH * elapsed and mean >= CHEAP:
         found.append(f"pickling and sending took {_time(tally.giving)}: send names or indices, and load in the worker")
     if elapsed - tally.inside > 2 * MUCH * elapsed and tally.waiting < MUCH * elapsed:
         found.append("your own code between two results holds the run up: the workers wait for it")
-    if min(tally.tail, elapsed) > MUCH * elapsed:
+    if min(tally.tail, elapsed) > MUCH * elapsed and tally.longest > 3 * mean:
         found.append("few items took much longer than the rest: give the longest first")
     if tally.plan.interval is not None and tally.waiting > MUCH * elapsed:
         found.append(f"the rate of {1 / tally.plan.interval:g}/s holds the starts back")
@@ -72,7 +73,7 @@ def _advice(tally: Tally, elapsed: float, mean: float) -> list[str]:
 
 
 def _time(seconds: float) -> str:
-    return format_duration(round(seconds * 1e6))
+    return format_duration(round(seconds * 1e6)) if seconds >= 1e-6 else f"{seconds * 1e6:.2g}us"
 
 
 def _share(part: float, whole: float) -> str:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 
 from vigie.engines.launch import Launched
-from vigie.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Literal
 
     from vigie.parallel.course import Run
-    from vigie.parallel.progress import Progress
-    from vigie.parallel.resume import Resume
 
 __all__ = ["map"]
 
@@ -105,20 +101,20 @@ def map(  # noqa: A001 - the name that people type
     """
     # First of all: what follows takes as long to load as a worker takes to come up.
     launched = Launched() if on == "processes" else None
-    engine = journal = show = None
+    engine = journal = None
     try:
         from vigie.parallel.course import Course, Run
-        from vigie.parallel.plan import Crew, Plan
+        from vigie.parallel.plan import Crew, Plan, no_key, shown
 
-        if resume is None and (key is not None or fresh):
-            raise UsageError("key and fresh are for resume, which gives the journal its name")
+        no_key(resume, key, fresh=fresh)
         plan = Plan(ordered=ordered, timeout=timeout, retries=retries, rate=rate, errors=errors, window=window)
         crew = Crew(function, on, plan, limit=limit, init=init, recycle=recycle, memory_limit=memory_limit)
         engine, launched = crew.engine(launched), None
         if resume is not None:
-            journal = _resume(resume, crew.function, items, key, fresh)
-        if progress is not False and (progress is not None or _watched()):
-            show = _show(progress, function, items, journal)
+            from vigie.parallel.resume import Resume
+
+            journal = Resume(resume, crew.function, items, key=key, fresh=fresh)
+        show = shown(progress, crew.function, items, journal)
         return Run(Course(engine, items, plan, journal, show))
     except BaseException:
         for made in (engine, journal):
@@ -127,29 +123,3 @@ def map(  # noqa: A001 - the name that people type
         if launched is not None:
             launched.discard()
         raise
-
-
-def _resume(
-    name: str, function: Callable[[Any], Any], items: Iterable[Any], key: Callable[[Any], Any] | None, fresh: bool
-) -> Resume:
-    from vigie.parallel.resume import Resume
-
-    return Resume(name, function, items, key=key, fresh=fresh)
-
-
-def _watched() -> bool:
-    """Tell whether anybody may be looking, without loading anything."""
-    stderr = sys.stderr
-    return "IPython" in sys.modules or (stderr is not None and not stderr.closed and stderr.isatty())
-
-
-def _show(
-    choice: bool | str | None, function: Callable[[Any], Any], items: Iterable[Any], journal: Resume | None
-) -> Progress | None:
-    from vigie.parallel.progress import display
-
-    name = getattr(function, "__name__", type(function).__name__)
-    show = display(choice, "map" if name == "<lambda>" else name, len(items) if isinstance(items, Sized) else None)
-    if show is not None and journal:
-        sys.stderr.write(f"{journal.summary}\n")
-    return show

@@ -5,8 +5,10 @@ Little is loaded here: while the first worker process comes up there is time for
 
 from __future__ import annotations
 
+import functools
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 
 from vigie.callables import unwrap
 from vigie.errors import UsageError
@@ -21,14 +23,16 @@ if TYPE_CHECKING:
 
     from vigie.engines.launch import Launched
     from vigie.parallel.course import Engine
+    from vigie.parallel.progress import Progress
+    from vigie.parallel.resume import Resume
 
-__all__ = ["COROUTINES", "PLACES", "THREADS", "Crew", "Plan"]
+__all__ = ["COROUTINES", "PLACES", "THREADS", "Crew", "Plan", "no_key", "shown"]
 
 #: Where items can be computed.
 PLACES = ("processes", "threads", "interpreters", "async", "inline", "auto")
 #: Threads, and coroutines, at once, unless somebody says how many.
 THREADS, COROUTINES = 32, 100
-#: What waits should not wait for another one: a batch of it takes no longer (ns).
+#: Elsewhere than in processes an item costs little to give, and should not wait for another one: ns of a batch.
 SHORT = 1_000_000
 
 
@@ -93,14 +97,18 @@ class Crew:
         self.awaits = _awaits(self.function)
         if on not in ("async", "auto") and self.awaits:
             raise UsageError(f"{function!r} is a coroutine function: nobody would await it", "on='async'")
-        self.on = on
         self.limit = a_count(limit, "limit", 1)
         self.timeout = plan.timeout
         self.init = init
         self.recycle = a_count(recycle, "recycle", 1)
         self.memory_limit = memory(memory_limit)
-        if on in ("threads", "async"):
-            plan.target = SHORT
+        self._plan = plan
+        self.turn(on)
+
+    def turn(self, on: str) -> None:
+        """Have items computed somewhere else, as nothing has been yet."""
+        self.on = on
+        self._plan.target = TARGET if on in ("processes", "interpreters") else SHORT
 
     def engine(self, launched: Launched | None = None) -> Engine:
         """Make what computes them, with the first worker if that was ``launched``.
@@ -141,5 +149,30 @@ class Crew:
 
 def _awaits(function: Any) -> bool:
     """Tell a coroutine function, without loading ``inspect``."""
+    while isinstance(function, functools.partial):
+        function = function.func
     code = getattr(function, "__code__", None)
     return bool(getattr(code, "co_flags", 0) & 0x80)
+
+
+def no_key(resume: str | None, key: Any, *, fresh: bool) -> None:
+    """Refuse what is for ``resume`` alone."""
+    if resume is None and (key is not None or fresh):
+        raise UsageError("key and fresh are for resume, which gives the journal its name")
+
+
+def shown(
+    choice: bool | str | None, function: Callable[..., Any], items: Any, journal: Resume | None
+) -> Progress | None:
+    """Give what shows a run's progress, and say what its journal holds; nothing is loaded where nobody looks."""
+    stderr = sys.stderr
+    watched = "IPython" in sys.modules or (stderr is not None and not stderr.closed and stderr.isatty())
+    if choice is False or (choice is None and not watched):
+        return None
+    from vigie.parallel.progress import display
+
+    name = getattr(function, "__name__", type(function).__name__)
+    show = display(choice, "map" if name == "<lambda>" else name, len(items) if isinstance(items, Sized) else None)
+    if show is not None and journal:
+        stderr.write(f"{journal.summary}\n")
+    return show

@@ -138,7 +138,7 @@ class Pool(Executor):
         initializer: Callable[..., Any] | None = None, initargs: tuple[Any, ...] = (),
     ) -> None:  # fmt: skip
         limit = _limit(max_workers, on)
-        self._least = _least(min_workers, limit)
+        least = _least(min_workers, limit)
         if initializer is not None:
             if not callable(initializer):
                 raise TypeError("initializer must be a callable")
@@ -151,7 +151,7 @@ class Pool(Executor):
         #: How functions travel.
         self._known: weakref.WeakKeyDictionary[FunctionType, Code] = weakref.WeakKeyDictionary()
         crew = _crew(on, limit, init, a_count(recycle, "recycle", 1), memory(memory_limit))
-        self._desk = Desk(crew, on == "processes", self._least, patience)
+        self._desk = Desk(crew, on == "processes", least, patience)
         _open.add(self._desk)
         # Nobody refers to the pool any more: what was submitted is done, and that is all.
         weakref.finalize(self, self._desk.shut, cancel=False, kill=False).atexit = False
@@ -226,10 +226,12 @@ class Pool(Executor):
         ------
         UsageError
             When there would be more at least than at most, or none.
+        RuntimeError
+            After a shutdown.
         """
-        limit = a_count(max_workers, "max_workers", 1) or 1
-        self._least = _least(min(self._least, limit) if min_workers is None else min_workers, limit)
-        self._desk.resize(limit, self._least)
+        limit = _limit(max_workers, self._on)
+        least = min(self._desk.least, limit) if min_workers is None else min_workers
+        self._desk.resize(limit, _least(least, limit))
 
     def stats(self) -> PoolStats:
         """Tell what the pool is doing.

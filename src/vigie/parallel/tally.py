@@ -27,6 +27,8 @@ class Tally:
         Of the caller: in the source of the items, pickling and sending, waiting for results.
     inside:
         Of the caller: in all that the run does.
+    longest:
+        The item that took longest.
     tail:
         Since the source was exhausted and a worker had nothing to do.
     """
@@ -35,6 +37,7 @@ class Tally:
         self._engine = engine
         self.plan = plan
         self.done = self.failed = self.earlier = self.batches = 0
+        self.longest = 0.0
         self.computing = self.drawing = self.giving = self.waiting = self.inside = 0.0
         self.began: float | None = None
         self._tail: float | None = None
@@ -55,6 +58,7 @@ class Tally:
         """Count items with a value, which took so many ns each."""
         self.done += len(times)
         self.computing += sum(times) / 1e9
+        self.longest = max(self.longest, max(times) / 1e9)
 
     def gave(self, spent: float) -> None:
         """Count a batch."""
