@@ -111,6 +111,8 @@ class _MapWorker:
                     self._lessons[header["number"]] = _Lesson(header["function"], blobs[0])
                 elif op == "forget":
                     self._lessons.pop(header["number"], None)
+                elif op == "authkey":
+                    _share_key(blobs[0])
                 elif op == "quit":
                     return
 
@@ -163,6 +165,7 @@ class _MapWorker:
         now, page, function, dumps, pack = time.monotonic_ns, self._page, self._function, pickle.dumps, _HEAD.pack
         may_start, append, times, values = page.may_start, page.append, self._times, self._values
         sent = now()
+        last = seq + len(items) - 1
         for item in items:
             # Before the page says that it has begun: nobody may take the last one's time for its.
             page.began = began = now()
@@ -194,10 +197,10 @@ class _MapWorker:
                     values.append(value)
                 else:
                     self._mixed = True
-            seq += 1
-            if ended - sent > _FLUSH:
+            if ended - sent > _FLUSH and seq < last:
                 self._flush(end=False)
                 sent = ended
+            seq += 1
         self._flush(end=True)
 
     def _large(self, seq: int, spent: int, rss: int, kind: int, parts: segments.Parts) -> None:
@@ -268,6 +271,13 @@ def _begin_state(init: Any) -> None:
         from vigie.local import state
 
         state.fill(named)
+
+
+def _share_key(key: bytes) -> None:
+    """Let what we run speak with the managers of the caller's multiprocessing."""
+    from multiprocessing.process import current_process
+
+    current_process().authkey = key
 
 
 def _described(error: BaseException) -> bytes:

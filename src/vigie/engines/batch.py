@@ -142,17 +142,22 @@ class Lost:
         ``timeout``, ``stopped``, ``signal``, ``exit``, or ``oom``: the system was out of memory.
     number:
         The signal, or the exit status.
+    timeout:
+        What it might take (ns), if that is not what all may.
     """
 
-    __slots__ = ("index", "item", "number", "time", "why", "worker")
+    __slots__ = ("index", "item", "number", "time", "timeout", "why", "worker")
 
-    def __init__(self, index: int, item: Any, time: int, worker: int, why: str, number: int) -> None:
+    def __init__(
+        self, index: int, item: Any, time: int, worker: int, why: str, number: int, timeout: int | None = None
+    ) -> None:
         self.index = index
         self.item = item
         self.time = time
         self.worker = worker
         self.why = why
         self.number = number
+        self.timeout = timeout
 
 
 class Back:

@@ -59,7 +59,11 @@ class Interpreters(Threads):
     def enter(self) -> None:
         """Make this thread's interpreter."""
         self._own.interpreter = importlib.import_module("concurrent.interpreters").create()
-        self._call(_enter, list(map(str, sys.path)), list(map(str, sys.argv)), self._begin)
+        path, argv = list(map(str, sys.path)), list(map(str, sys.argv))
+        # As text: it does not find us before.
+        self._own.interpreter.exec(f"import sys; sys.path[:] = {path!r}; sys.argv = {argv!r}")
+        if self._begin is not None:
+            self._call(_enter, self._begin)
 
     def leave(self) -> None:
         """End this thread's interpreter."""
@@ -92,15 +96,12 @@ def there() -> bool:
 # --- inside an interpreter ------------------------------------------------------------
 
 
-def _enter(path: list[str], argv: list[str], init: bytes | None) -> tuple[bool, bytes]:
-    """Begin."""
-    sys.path[:] = path
-    sys.argv = argv
-    try:
-        if init is not None:
-            from vigie.worker_map import _begin_state
+def _enter(init: bytes) -> tuple[bool, bytes]:
+    """Make the interpreter's own state."""
+    from vigie.worker_map import _begin_state
 
-            _begin_state(pickle.loads(init))
+    try:
+        _begin_state(pickle.loads(init))
     except BaseException as error:
         return False, _failed(error)
     return True, b""

@@ -32,6 +32,9 @@ THREADS = (
 )
 _SIGKILL, _SIGPIPE, _SIGXFSZ = 9, 13, 25
 
+#: All that are not closed.
+_all: set[Launched] = set()
+
 
 class Launched:
     """A worker process that was started, and all that leads to it.
@@ -58,6 +61,7 @@ class Launched:
         os.close(theirs_)
         os.close(life)
         self._status: int | None = None
+        _all.add(self)
 
     def line(self) -> socket.socket:
         """Give the socket that leads to it; once."""
@@ -92,6 +96,7 @@ class Launched:
 
     def close(self) -> None:
         """Let go of what leads to it, but for what was given away."""
+        _all.discard(self)
         for fd in (self._sock, self._page, self._lifeline):
             if fd >= 0:
                 os.close(fd)
@@ -102,6 +107,17 @@ class Launched:
         self.signal(_SIGKILL)
         self.wait()
         self.close()
+
+
+def _forked() -> None:
+    """Let go, in a child, of what would keep workers alive when their caller is gone."""
+    for launched in _all:
+        os.close(launched._lifeline)
+        launched._lifeline = -1
+    _all.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def _memory() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import pickle
 import signal
 import time
@@ -94,6 +93,15 @@ class Ledger:
         if given is None or any(end[0] == seq for end in ends(self.page.records())):
             return None
         return seq
+
+    def late(self, age: int) -> bool:
+        """Tell whether it is at an item for longer than ``age`` ns."""
+        began = self.page.began
+        return bool(began) and time.monotonic_ns() - began > age
+
+    def behind(self) -> Given | None:
+        """Give the batch that waits behind the one that it is at."""
+        return self.given[1] if len(self.given) > 1 and self.given[1].open else None
 
     def unsent(self, age: int) -> list[Event]:
         """Take the outcomes that it keeps to itself while it is at an item for ``age`` ns and more."""
@@ -210,7 +218,7 @@ class Ledger:
             why, number = self.doomed[2], 0
         elif self.shot and number == signal.SIGTERM:
             return Back(given.part(at, at + 1))
-        return Lost(index, item, spent, self.number, why, number)
+        return Lost(index, item, spent, self.number, why, number, given.batch.timeout)
 
     # --- its time ---------------------------------------------------------------
 
@@ -238,7 +246,7 @@ class Ledger:
 
     def _least(self, limit: int | None) -> int | None:
         """Give the shortest time (ns) that any of what it is at, or will be next, may take."""
-        limits = [limit if one.batch.timeout is None else one.batch.timeout for one in itertools.islice(self.given, 2)]
+        limits = [limit if one.batch.timeout is None else one.batch.timeout for one in list(self.given)]
         return min((one for one in limits if one is not None), default=None)
 
 

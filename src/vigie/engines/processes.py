@@ -31,8 +31,12 @@ __all__ = ["Processes"]
 
 #: Batches that a worker has at once: the next is there when one ends.
 DEPTH = 2
+#: Seconds to wait at a time: epoll takes no more than 24 days.
+LONGEST = 3600.0
 #: Seconds between SIGTERM and SIGKILL for a worker whose item takes too long.
 GRACE = 0.5
+#: So many workers, one after the other, end before they are ready until nobody believes in them any more.
+STILLBORN = 3
 #: What has an outcome is looked for (s) in the journal of a worker that is at an item for so long, and does not send.
 LOOK = 0.05
 
@@ -59,6 +63,9 @@ class Processes:
         Bytes of data that a worker may have.
     launched:
         The first worker, if it was started already.
+    patience:
+        Seconds after which what waits behind an item comes back, as does what a worker that is not ready has if
+        another is idle; None: it waits.
 
     Raises
     ------
@@ -69,17 +76,21 @@ class Processes:
     def __init__(
         self, function: Callable[[Any], Any] | None, limit: int, *, timeout: float | None = None,
         init: Callable[[], Any] | None = None, recycle: int | None = None, memory_limit: int | None = None,
-        launched: Launched | None = None,
+        launched: Launched | None = None, patience: float | None = None,
     ) -> None:  # fmt: skip
         self.limit = limit
         self.timeout = None if timeout is None else int(timeout * 1e9)
         self.recycle = recycle
+        self.patience = None if patience is None else int(patience * 1e9)
         self._hello = _begin_frame(function, init, memory_limit)
         self._launched = launched
         self._lessons: dict[int, bytes] = {}
         self._selector = selectors.DefaultSelector()
         self._workers: dict[int, WorkerProcess] = {}
         self._made = 0
+        self._stillborn = 0
+        #: Workers that know the key of the caller's multiprocessing.
+        self._keyed: set[int] = set()
         self._events: list[Event] = []
         self._closed = False
         self._oom = oom.Watch()
@@ -97,7 +108,7 @@ class Processes:
         if self._suspects or self._alone is not None:
             return 0
         workers = self._workers.values()
-        here = sum(max(0, DEPTH - len(w.books.given)) for w in workers if not w.leaving)
+        here = sum(max(0, self._depth(w) - len(w.books.given)) for w in workers if not w.leaving)
         return here + DEPTH * max(0, self.limit - len(self._workers))
 
     def most(self) -> int | None:
@@ -109,11 +120,14 @@ class Processes:
 
     def idle(self) -> int:
         """Give how many more workers could be at work."""
-        return 0 if self._alone is not None else self.limit - self.busy()
+        if self._alone is not None:
+            return 0
+        here = sum(1 for worker in self._workers.values() if self._free(worker) and not worker.books.open)
+        return here + max(0, self.limit - len(self._workers))
 
     def busy(self) -> int:
         """Give how many workers are at work."""
-        return sum(1 for worker in self._workers.values() if worker.books.given)
+        return sum(1 for worker in self._workers.values() if worker.books.open)
 
     def size(self) -> int:
         """Give how many workers there are."""
@@ -131,18 +145,29 @@ class Processes:
             self._refuse(batch, error)
             return
         worker = self._choose(start=True)
-        assert worker is not None
+        if worker is None:
+            self._events.append(Back(batch))  # there was room for it, and is none any more
+            return
         batch.size = segments.size(parts)
-        given = worker.books.add(batch)
-        header: dict[str, Any] = {"op": "batch", "seq": given.seq, "count": given.end}
+        header: dict[str, Any] = {"op": "batch"}
+        blobs, segment = [bytes(parts[0])], -1
         if len(parts) > 1 or batch.size >= segments.LARGE:
             segment, header["places"] = segments.write(parts)
-            worker.send(header, (), segment)
-        else:
-            worker.send(header, [bytes(parts[0])])
+            blobs = []
+        if "multiprocessing.managers" in sys.modules and worker.number not in self._keyed:
+            self._share_key(worker)
+        given = worker.books.add(batch)
+        worker.send(header | {"seq": given.seq, "count": given.end}, blobs, segment)
         self._watch(worker)
         if self.recycle is not None and worker.books.count >= self.recycle:
             self._retire(worker)
+
+    def _share_key(self, worker: WorkerProcess) -> None:
+        """Let a worker speak with the managers of the caller's multiprocessing, as its own children do."""
+        from multiprocessing.process import current_process
+
+        self._keyed.add(worker.number)
+        worker.send({"op": "authkey"}, [bytes(current_process().authkey)])
 
     def _refuse(self, batch: Batch, error: Exception) -> None:
         """One item of a batch cannot travel: it alone fails."""
@@ -158,10 +183,10 @@ class Processes:
         return sum(one.batch.size * one.open // max(1, len(one.batch.items)) for one in given)
 
     def _choose(self, *, start: bool) -> WorkerProcess | None:
-        free = [w for w in self._workers.values() if not w.leaving and len(w.books.given) < DEPTH]
-        idle = [w for w in free if not w.books.given]
+        free = [w for w in self._workers.values() if self._free(w)]
+        idle = [w for w in free if not w.books.open]
         if idle:
-            return idle[0]
+            return next((w for w in idle if w.ready), idle[0])
         if len(self._workers) < self.limit:
             if not start:
                 return None
@@ -175,6 +200,8 @@ class Processes:
 
     def take_back(self, least: int = 2) -> None:
         """Have half of what one worker has, and has not begun, come back, if it has at ``least`` so many items."""
+        if self._take_from_late_comer():
+            return
         worker = max(self._workers.values(), key=lambda w: w.books.open, default=None)
         if worker is None or worker.books.open < max(2, least) or worker.books.doomed:
             return
@@ -185,6 +212,26 @@ class Processes:
                 self._events += worker.books.take_back(given.seq + given.done + keep)
                 return
             keep -= given.open
+
+    def _take_from_late_comer(self) -> bool:
+        """Have come back what a worker has that is not ready, if another is idle."""
+        workers = self._workers.values()
+        if self.patience is None or not any(w.ready and self._free(w) and not w.books.open for w in workers):
+            return False
+        given = next((one for w in workers if not w.ready for one in w.books.given if one.open), None)
+        if given is not None:
+            worker = next(w for w in workers if given in w.books.given)
+            self._events += worker.books.take_back(given.seq)
+        return given is not None
+
+    def _free(self, worker: WorkerProcess) -> bool:
+        return not worker.leaving and len(worker.books.given) < self._depth(worker)
+
+    def _depth(self, worker: WorkerProcess) -> int:
+        """Give how many batches a worker may have: behind what takes long, another would wait."""
+        if self.patience is None or not worker.books.given:
+            return DEPTH
+        return 1 if not worker.ready or worker.books.late(self.patience) else DEPTH
 
     def stop(self, index: int) -> bool:
         """End an item that is alone in its batch; False if it is not here any more."""
@@ -299,6 +346,7 @@ class Processes:
         due = self._due()
         if due is not None:
             wait = due if wait is None else min(wait, due)
+        wait = None if wait is None else min(wait, LONGEST)
         return [(key.data, key.fd, events) for key, events in self._selector.select(wait)]
 
     def process(self, ready: Sequence[Ready]) -> list[Event]:
@@ -358,6 +406,7 @@ class Processes:
                 worker.idle_since = time.monotonic()
         elif op == "ready":
             worker.ready = True
+            self._stillborn = 0
         elif op == "broken":
             self._events.append(Broken(header["where"], *described(blobs[0])))
 
@@ -372,7 +421,7 @@ class Processes:
                 self.limit = max(1, self.limit - 1)
                 event.why = "oom"
                 if not alone:
-                    self._suspects.append(Batch(event.index, [event.item]))
+                    self._suspects.append(Batch(event.index, [event.item], event.timeout))
                     continue
             self._events.append(event)
 
@@ -392,6 +441,8 @@ class Processes:
             given = worker.books.given
             if due is None and given and given[0].open > 1:
                 due = LOOK
+            if self.patience is not None and worker.books.behind():
+                due = LOOK if due is None else min(due, LOOK)
             if due is not None:
                 least = due if least is None else min(least, due)
         return None if least is None else max(0.001, least)
@@ -404,6 +455,8 @@ class Processes:
             if not books.given:
                 continue
             self._add(books.unsent(int(LOOK * 1e9)))
+            if self.patience is not None and (behind := books.behind()) and books.late(self.patience):
+                self._events += books.take_back(behind.seq)
             if books.doomed:
                 if books.at() != books.doomed[0]:
                     books.doomed, books.shot = None, True
@@ -422,13 +475,15 @@ class Processes:
         for header, blobs in worker.remaining():
             self._obey(worker, header, blobs)
         self._add(worker.books.dead(status))
-        if not worker.ready and not any(isinstance(e, Broken) for e in self._events):
+        self._stillborn += not worker.ready
+        if self._stillborn >= STILLBORN and not any(isinstance(e, Broken) for e in self._events):
             how = f"signal {-status}" if status < 0 else f"exit status {status}"
             self._events.append(Broken("worker", "", f"a worker ended before it was ready ({how})", ""))
         self._let_go(worker)
 
     def _let_go(self, worker: WorkerProcess) -> None:
         del self._workers[worker.number]
+        self._keyed.discard(worker.number)
         self._selector.unregister(worker.sock)
         if worker.pidfd is not None:
             self._selector.unregister(worker.pidfd)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "PoolBroken", "PoolFuture", "PoolStats"]
 
+#: Seconds that a call waits behind another in the line of one worker.
+PATIENCE = 0.05
 #: Pools that are not shut down; at the interpreter's end their calls are waited for.
 _open: weakref.WeakSet[Desk] = weakref.WeakSet()
 
@@ -323,7 +325,7 @@ def _crew(on: str, limit: int, init: Callable[[], Any] | None, recycle: int | No
     if on == "processes":
         from vigie.engines.processes import Processes
 
-        return Processes(None, limit, init=init, recycle=recycle, memory_limit=memory_limit)
+        return Processes(None, limit, init=init, recycle=recycle, memory_limit=memory_limit, patience=PATIENCE)
     for name, given in (("recycle", recycle), ("memory_limit", memory_limit)):
         if given is not None:
             raise UsageError(f"{name} is for processes: a thread shares everything with the others")
