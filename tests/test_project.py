@@ -196,7 +196,22 @@ def test_root_gets_what_is_missing(bare_path):
     assert done.returncode == 0
     said = log.read_text().split()
     assert said[:2] == ["install", "-y"]
-    assert set(packages().values()) <= set(said)
+    # A file is looked for where it is, whatever PATH says.
+    assert {package for name, package in packages().items() if not os.path.exists(name)} <= set(said)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="apt-get is for root; run as root")
+def test_a_package_that_is_not_to_be_had_hinders_no_other(bare_path):
+    path, log = bare_path
+    there, listed = path / "there", path / "list"
+    there.touch()
+    listed.write_text(f"# comment\n{there} a-file\n{path}/none gone\nno-program here\nsh sh\n")
+    (path / "apt-get").write_text(f'#!/bin/sh\necho "$*" >>{log}\ncase "$*" in *gone*) exit 100 ;; esac\n')
+    done = sh("/bin/sh", ROOT / "tools" / "setup-system", listed, env={"PATH": str(path)})
+    assert done.returncode == 0
+    assert "not installed: gone\n" in done.stderr
+    words = [line.split()[4:] for line in log.read_text().splitlines() if line.startswith("install")]
+    assert words == [["gone", "here"], ["gone", "here"], ["gone"], ["here"]]
 
 
 def test_without_apt_the_lack_is_said(bare_path):
