@@ -107,3 +107,18 @@ def test_a_large_error_comes_whole() -> None:
     (one,) = vigie.map(fail, [SIZE], errors="collect")
     assert isinstance(one.error, ValueError)
     assert len(one.error.args[0]) == SIZE
+
+
+def grows(number: int) -> bytes:
+    return b"x" if number < 64 else bytes(SIZE * 2)
+
+
+def test_large_results_behind_small_ones_do_not_pile_up() -> None:
+    run = vigie.map(grows, range(2000), limit=2)
+    for _ in range(100):
+        next(run)
+    workers = run._course._engine._workers.values()  # type: ignore[attr-defined]  # it is of processes
+    held = sum(worker.books.open for worker in workers)
+    run.close()
+    # Of 6 MB each: 64 MiB on this side, 32 MiB and one more on that of each worker, and what two more batches may hold.
+    assert held < 40

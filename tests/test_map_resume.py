@@ -210,3 +210,19 @@ def test_amap_resumes_and_shows(on: Any, tmp_path: Path, capsys: pytest.CaptureF
     said = capsys.readouterr().err
     assert "9 of 12 done earlier, 1 failed, 3 to do" in said
     assert "12 of 12 · 9 earlier · 1 failed" in said
+
+
+class WithoutText(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_an_exception_without_a_text_is_noted() -> None:
+    def fail(number: int) -> int:
+        if number == 2:
+            raise WithoutText
+        return number
+
+    for _ in range(2):
+        found = list(vigie.map(fail, range(4), on="inline", errors="collect", resume="text"))
+        assert [one.ok for one in found] == [True, True, False, True]

@@ -38,6 +38,8 @@ _HEAD = struct.Struct("=QQQQB")
 VALUE, ERROR = 0, 1
 #: Results are sent after this long (ns), or at the end of their batch.
 _FLUSH = 20_000_000
+#: Bytes of large results after which a batch ends: the caller takes them before it gives more.
+_MUCH = 32 << 20
 #: For an item that took less (ns) nobody looks at the memory.
 _LOOK_AT_MEMORY = 10_000_000
 #: As in engines/process.py.
@@ -164,7 +166,7 @@ class _MapWorker:
     def _run(self, seq: int, items: list[Any]) -> None:
         now, page, function, dumps, pack = time.monotonic_ns, self._page, self._function, pickle.dumps, _HEAD.pack
         may_start, append, times, values = page.may_start, page.append, self._times, self._values
-        sent = now()
+        sent, large = now(), 0
         last = seq + len(items) - 1
         for item in items:
             # Before the page says that it has begun: nobody may take the last one's time for its.
@@ -184,7 +186,9 @@ class _MapWorker:
             spent = ended - began
             rss = 0 if spent < _LOOK_AT_MEMORY else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             if type(data) is list or len(data) >= segments.LARGE:
-                self._large(seq, spent, rss, kind, data if type(data) is list else [data])
+                parts = data if type(data) is list else [data]
+                self._large(seq, spent, rss, kind, parts)
+                large += segments.size(parts)
             else:
                 record = pack(seq, spent, rss, len(data), kind) + data
                 if not append(record):
@@ -201,6 +205,8 @@ class _MapWorker:
                 self._flush(end=False)
                 sent = ended
             seq += 1
+            if large > _MUCH:
+                break
         self._flush(end=True)
 
     def _large(self, seq: int, spent: int, rss: int, kind: int, parts: segments.Parts) -> None:

@@ -23,6 +23,7 @@ from vigie.parallel.outcome import Outcome
 from vigie.parallel.pace import Pace
 from vigie.parallel.plan import Crew, Plan
 from vigie.parallel.resume import Resume
+from vigie.payload import told
 
 __all__ = ["run"]
 
@@ -174,10 +175,14 @@ class _Background:
         self._pace.seen(now, tally.done)
         rate = self._pace.rate(now, running)
         left = None if ended else self._pace.left(now, len(self._items) - done - tally.failed, running)
-        problems = [[index, str(self._failed[index].error)[:200]] for index in list(self._failed)[:NAMED]]
+        problems = [[index, _text(self._failed[index].error)] for index in list(self._failed)[:NAMED]]
         board = {
             "total": len(self._items), "done": done, "earlier": tally.earlier, "failed": tally.failed,
             "running": running, "limit": self._engine.limit, "rate": rate, "left": left, "problems": problems,
             "drained": self._drained,
         }  # fmt: skip
         boards.write_board(self._directory, board)
+
+
+def _text(error: BaseException | None) -> str:
+    return "" if error is None else told(error)[1][:200]

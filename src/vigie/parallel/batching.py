@@ -42,6 +42,8 @@ class Batching:
         self.mean = 0.0
         #: What a batch should take (ns).
         self.target = target
+        #: Bytes of an item, and of a result.
+        self._weights = [0.0, 0.0]
         self._most = MOST
 
     def measured(self, times: Sequence[int], of: int) -> None:
@@ -54,8 +56,8 @@ class Batching:
         fit = int(self.target / max(self.mean, 1.0))
         self.size = max(1, min(fit, max(self.size, of * GROWTH), self._most))
 
-    def weighed(self, size: int, of: int) -> None:
-        """Take into account the bytes of a batch ``of`` so many items.
+    def weighed(self, size: int, of: int, *, back: bool = False) -> None:
+        """Take into account the bytes of a batch ``of`` so many items, or of what came ``back`` of so many.
 
         >>> batching = Batching()
         >>> batching.weighed(100_000_000, of=1)
@@ -63,5 +65,5 @@ class Batching:
         >>> batching.size
         1
         """
-        if size:
-            self._most = max(1, min(MOST, HEAVY * of // size))
+        self._weights[back] = size / of
+        self._most = max(1, min(MOST, int(HEAVY / max(*self._weights, 1.0))))

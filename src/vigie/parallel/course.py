@@ -437,6 +437,7 @@ class Course:
             # What is tried again comes alone.
             event.tries = self._failures.pop(event.index, 0) + 1
             self._under_way -= len(event.times)
+            self._batching.weighed(event.size, len(event.times), back=True)
             self._batching.measured(event.times, event.of)
             self._bytes += event.size
             self.tally.computed(event.times)

@@ -14,6 +14,7 @@ from vigie.engines.batch import Group, Large
 from vigie.errors import UsageError
 from vigie.parallel.journal import Journal
 from vigie.parallel.keys import digest, fingerprint
+from vigie.payload import told
 
 __all__ = ["Resume", "ResumeWarning", "path_of"]
 
@@ -131,7 +132,8 @@ class Resume:
 
     def failed(self, index: int, error: BaseException) -> None:
         """Note that an item has no value: the next run tries it again."""
-        self._journal.fail(self._keys.pop(index), f"{type(error).__name__}: {error}")
+        kind, text, _ = told(error)
+        self._journal.fail(self._keys.pop(index), f"{kind}: {text}")
 
     def sync(self) -> None:
         """Have all that was noted outlive a crash of the machine."""
