@@ -122,3 +122,25 @@ def test_large_results_behind_small_ones_do_not_pile_up() -> None:
     run.close()
     # Of 6 MB each: 64 MiB on this side, 32 MiB and one more on that of each worker, and what two more batches may hold.
     assert held < 40
+
+
+class ZeroCopy(bytearray):
+    """The example of Python's documentation: it takes the object behind the buffer that it is given."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return type(self)._made, (pickle.PickleBuffer(self),), None
+
+    @classmethod
+    def _made(cls, buffer: Any) -> ZeroCopy:
+        with memoryview(buffer) as view:
+            return view.obj if type(view.obj) is cls else cls(view.obj)
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+def test_a_buffer_is_an_object_of_its_own() -> None:
+    items = [ZeroCopy(bytes([number]) * (200_000 + number)) for number in range(4)]
+    assert list(vigie.map(same, items, limit=1)) == items
+    assert list(vigie.map(same, [items, items[:2]], limit=1)) == [items, items[:2]]

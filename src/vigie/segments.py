@@ -31,7 +31,7 @@ LARGE = 1 << 20
 APART = 1 << 17
 #: A mapping keeps a descriptor open: with so many of them, what comes is copied.
 MOST_MAPPED = 64
-_ALIGNED = 4096
+_ALIGNED = mmap.ALLOCATIONGRANULARITY
 
 _mapped = 0
 
@@ -119,21 +119,21 @@ def load(fd: int, places: Places) -> Any:
     True
     """
     try:
-        whole = _view(fd, os.fstat(fd).st_size)
+        # Each of them alone: whoever makes an array of a buffer may ask for the object behind it.
+        pickled, *buffers = [_view(fd, start, length) for start, length in places]
     finally:
         os.close(fd)
-    (start, length), *rest = places
-    return pickle.loads(whole[start : start + length], buffers=[whole[at : at + count] for at, count in rest])
+    return pickle.loads(pickled, buffers=buffers)
 
 
-def _view(fd: int, length: int) -> memoryview:
+def _view(fd: int, start: int, length: int) -> memoryview:
     global _mapped
     if _mapped < MOST_MAPPED:
-        mapping = _Mapping(fd, length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+        mapping = _Mapping(fd, length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=start)
         _mapped += 1  # not before: what cannot be mapped has no end either
         return memoryview(mapping)
     copy = memoryview(bytearray(length))
     done = 0
-    while done < length and (count := os.preadv(fd, [copy[done:]], done)):
+    while done < length and (count := os.preadv(fd, [copy[done:]], start + done)):
         done += count
     return copy
