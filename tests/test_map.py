@@ -601,3 +601,17 @@ def test_a_caller_that_ignores_its_children() -> None:
         assert list(vigie.map(abs, range(-5, 0), limit=2)) == [5, 4, 3, 2, 1]
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_a_caller_without_standard_streams(tmp_path: Path, closed: str) -> None:
+    script, said = tmp_path / "script.py", tmp_path / "said"
+    script.write_text(
+        "import vigie, pathlib\n"
+        "def loud(number):\n"
+        "    print('said', number)\n"
+        "    return number * number\n"
+        f"pathlib.Path({str(said)!r}).write_text(str(list(vigie.map(loud, range(5), limit=2))))\n"
+    )
+    subprocess.run(["/bin/sh", "-c", f'exec "$0" "$1" {closed}', sys.executable, script], check=False, timeout=60)
+    assert said.read_text() == "[0, 1, 4, 9, 16]"

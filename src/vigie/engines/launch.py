@@ -48,10 +48,9 @@ class Launched:
     def __init__(self) -> None:
         opened: list[int] = []
         try:
-            mine, theirs = _socket.socketpair()
-            opened += [mine.detach(), theirs.detach()]
-            opened.append(_memory())
-            opened += os.pipe()
+            for made in (_pair, lambda: (_memory(),), os.pipe):
+                for fd in made():
+                    opened.append(_above(fd))
             self._sock, theirs_, self._page, life, self._lifeline = opened
             self.pid = _spawn((theirs_, self._page, life))
         except BaseException:
@@ -118,6 +117,23 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
+
+
+def _pair() -> tuple[int, int]:
+    mine, theirs = _socket.socketpair()
+    return mine.detach(), theirs.detach()
+
+
+def _above(fd: int) -> int:
+    """Give a descriptor a number that is no standard stream's, where the caller has closed one of those."""
+    if fd > 2:
+        return fd
+    import fcntl
+
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
 
 
 def _memory() -> int:
