@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -20,8 +21,12 @@ from hypothesis import strategies as st
 
 import vigie
 from conftest import until
+from vigie import worker_map
+from vigie.engines.batch import Batch, Group
+from vigie.engines.ledger import Ledger
 from vigie.errors import ItemTimeout, NotSerializable, UsageError, WorkerDied
 from vigie.parallel.batching import Batching
+from vigie.workfiles import Page
 
 pytestmark = pytest.mark.slow
 
@@ -92,6 +97,23 @@ def test_what_ended_before_a_straggler_of_its_batch_does_not_wait_for_it(tmp_pat
     assert list(itertools.islice(run, 200)) == list(range(200))
     fifo.write_text("")
     assert list(run) == list(range(200, 400))
+
+
+def test_what_is_on_its_way_comes_before_what_stands_in_the_journal() -> None:
+    page = Page.made(os.memfd_create("page"))
+    books = Ledger(1, page)
+    books.add(Batch(0, list(range(10))))
+    ended = {seq: worker_map._end(seq, 1, 0, pickle.dumps(seq - 1), worker_map.VALUE) for seq in range(1, 11)}
+    assert page.may_start(8)
+    page.began = 1
+    page.append(ended[6] + ended[7])
+    books.take(ended[1] + ended[2] + ended[3])
+    assert books.unsent(0) == [], "items 3 and 4 are on their way"
+    books.take(ended[4] + ended[5])
+    (group,) = books.unsent(0)
+    assert isinstance(group, Group)
+    assert (group.index, group.list()) == (5, [5, 6])
+    page.close()
 
 
 def made() -> dict[str, Any]:

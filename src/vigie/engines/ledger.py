@@ -110,8 +110,12 @@ class Ledger:
         if not page.length or not before[1] or time.monotonic_ns() - before[1] < age:
             return []
         records = page.records()
-        # It was inside that item all the time, so that it can have sent and cleared nothing.
-        return self.take(records) if (page.started, page.began) == before else []
+        if (page.started, page.began) != before:
+            return []
+        # It was inside that item all the time, so that it has sent and cleared nothing. But what it
+        # sent before may still be on its way: what stands here comes after that.
+        first = next((seq for seq, *_ in ends(records)), 0)
+        return self.take(records) if first <= self.given[0].seq + self.given[0].done else []
 
     # --- what became of items ---------------------------------------------------
 
