@@ -185,7 +185,7 @@ class _MapWorker:
             ended = now()
             spent = ended - began
             rss = 0 if spent < _LOOK_AT_MEMORY else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            if type(data) is list or len(data) >= segments.LARGE:
+            if type(data) is list or len(data) >= segments.LARGE - _HEAD.size:
                 parts = data if type(data) is list else [data]
                 self._large(seq, spent, rss, kind, parts)
                 large += segments.size(parts)
