@@ -21,39 +21,21 @@ from hypothesis import strategies as st
 
 import vigie
 from conftest import until
+from map_workers import nothing_left
 from vigie import worker_map
 from vigie.engines.batch import Batch, Group
 from vigie.engines.ledger import Ledger
 from vigie.errors import ItemTimeout, NotSerializable, UsageError, WorkerDied
 from vigie.parallel.batching import Batching
+from vigie.parallel.course import Course
+from vigie.parallel.plan import Plan
 from vigie.workfiles import Page
+
+__all__ = ["nothing_left"]  # a fixture of each test
 
 pytestmark = pytest.mark.slow
 
 ENGINES = ["processes", "threads", "inline"]
-
-
-def children() -> set[int]:
-    """Our own children that are workers of a run."""
-    found = set()
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):
-            found |= {int(pid) for pid in (task / "children").read_text().split()}
-    return {pid for pid in found if b"--map" in _words(pid)}
-
-
-def _words(pid: int) -> bytes:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    return b""
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    before = len(os.listdir("/proc/self/fd"))
-    yield
-    assert until(lambda: not children()), children()
-    assert len(os.listdir("/proc/self/fd")) <= before + 1
 
 
 # Results ----------------------------------------------------------------------------
@@ -455,6 +437,63 @@ def test_a_rate_spreads_the_starts() -> None:
     assert time.monotonic() - began >= 5 / 20
 
 
+class Still:
+    """An engine in which nothing ends before it is told to; it notes when items begin."""
+
+    def __init__(self, now: list[float]) -> None:
+        self.limit, self.now = 2, now
+        self.begun: list[float] = []
+        self.given: list[Batch] = []
+        self.events: list[Any] = []
+
+    def room(self) -> int:
+        return 2 * self.limit - len(self.given)
+
+    def most(self) -> int | None:
+        return None
+
+    def busy(self) -> int:
+        return min(self.limit, len(self.given))
+
+    def give(self, batch: Batch) -> None:
+        self.given.append(batch)
+        self.begun.append(self.now[0])
+
+    def end(self) -> None:
+        batch = self.given.pop(0)
+        self.events.append(Group(batch.index, [1], [0], 1, 1))
+
+    def held_bytes(self) -> int:
+        return 0
+
+    def take_back(self, least: int = 2) -> None: ...
+
+    def poll(self, wait: float | None) -> list[Any]:
+        found, self.events = self.events, []
+        return found
+
+    def close(self) -> None: ...
+
+
+def test_a_rate_holds_after_a_pause_too() -> None:
+    now = [0.0]
+    engine = Still(now)
+    course = Course(engine, itertools.count(), Plan(ordered=False, rate="10/s", clock=lambda: now[0]))  # type: ignore[arg-type]  # it has no use for idle
+    for _ in range(
+        20
+    ):  # nothing ends: no more begin than there are workers, and what waits for one is not started ahead
+        course.pump(0)
+        now[0] += 0.1
+    assert engine.begun == pytest.approx([0.0, 0.1])
+    while len(engine.begun) < 5:
+        if engine.given:
+            engine.end()
+        course.pump(0)
+        now[0] += 0.01
+    gaps = [later - earlier for earlier, later in itertools.pairwise(engine.begun)]
+    assert min(gaps) >= 0.0999
+
+
 # Workers ----------------------------------------------------------------------------
 
 
@@ -496,54 +535,6 @@ def test_threads_are_abandoned_and_replaced() -> None:
         go.set()
 
 
-# Ends -------------------------------------------------------------------------------
-
-
-def test_an_abandoned_run_ends_its_workers() -> None:
-    run = vigie.map(time.sleep, itertools.repeat(0.01), limit=2)
-    next(run)
-    assert children()
-    del run
-    until(lambda: not children())
-
-
-def test_an_error_of_the_caller_ends_its_workers() -> None:
-    with pytest.raises(RuntimeError), vigie.map(time.sleep, itertools.repeat(0.01)) as run:
-        next(run)
-        raise RuntimeError
-    assert not children()
-
-
-LONG = """
-import os, subprocess, sys, time, vigie
-def item(_):
-    child = subprocess.Popen(["sleep", "600"])
-    print(os.getpid(), child.pid, flush=True)
-    time.sleep(600)
-list(vigie.map(item, range(2), limit=2))
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_outlives_the_caller(tmp_path: Path, number: int) -> None:
-    """After Ctrl-C and after kill -9 no worker lives, and nothing that it had started."""
-    script = tmp_path / "script.py"
-    script.write_text(LONG)
-    caller = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert caller.stdout is not None
-    lines = [caller.stdout.readline().split() for _ in range(2)]
-    pids = [int(pid) for line in lines for pid in line]
-    caller.send_signal(number)
-    try:
-        caller.wait(10)
-        until(lambda: not [pid for pid in pids if _words(pid)], timeout=10)
-    finally:
-        for pid in (int(pid) for line in lines for pid in line):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        caller.communicate()
-
-
 # Words ------------------------------------------------------------------------------
 
 
@@ -570,70 +561,3 @@ def test_cheap_items_make_no_huge_batch_of_dear_ones(cheap: int) -> None:
     assert batching.size == 1
     batching.measured([cheap] * 8, 1)
     assert batching.size <= 8
-
-
-# Inside one another -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("outer", ENGINES)
-@pytest.mark.parametrize("inner", ENGINES)
-def test_maps_nest(outer: Any, inner: Any) -> None:
-    def row(number: int) -> list[int]:
-        return list(vigie.map(lambda column: number * column, range(20), on=inner, limit=2))
-
-    expected = [[number * column for column in range(20)] for number in range(4)]
-    assert list(vigie.map(row, range(4), on=outer, limit=2)) == expected
-
-
-def test_a_nested_run_ends_with_the_item_that_made_it(tmp_path: Path) -> None:
-    def inner(number: int) -> None:
-        (tmp_path / f"{number}").write_text(str(os.getpid()))
-        time.sleep(60)
-
-    def outer(_: int) -> None:
-        list(vigie.map(inner, range(2), limit=2))
-
-    (found,) = vigie.map(outer, [0], timeout=1.5, errors="collect")
-    assert isinstance(found.error, ItemTimeout)
-    pids = [int(path.read_text()) for path in tmp_path.iterdir()]
-    assert pids
-    assert until(lambda: not any(_words(pid) for pid in pids))
-
-
-def pipes(_: int) -> list[str]:
-    links = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink() and int(path.name) > 2]
-    return [name for name in map(os.readlink, links) if name.startswith("pipe:")]
-
-
-def test_a_worker_holds_nothing_of_its_caller_s() -> None:
-    read, write = os.pipe()
-    os.set_inheritable(write, True)
-    try:
-        (found,) = vigie.map(pipes, [0])
-        assert len(found) == 1, "it has more than its lifeline"
-        assert os.readlink(f"/proc/self/fd/{write}") not in found
-    finally:
-        os.close(read)
-        os.close(write)
-
-
-def test_a_caller_that_ignores_its_children() -> None:
-    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    try:
-        assert list(vigie.map(abs, range(-5, 0), limit=2)) == [5, 4, 3, 2, 1]
-    finally:
-        signal.signal(signal.SIGCHLD, before)
-
-
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"])
-def test_a_caller_without_standard_streams(tmp_path: Path, closed: str) -> None:
-    script, said = tmp_path / "script.py", tmp_path / "said"
-    script.write_text(
-        "import vigie, pathlib\n"
-        "def loud(number):\n"
-        "    print('said', number)\n"
-        "    return number * number\n"
-        f"pathlib.Path({str(said)!r}).write_text(str(list(vigie.map(loud, range(5), limit=2))))\n"
-    )
-    subprocess.run(["/bin/sh", "-c", f'exec "$0" "$1" {closed}', sys.executable, script], check=False, timeout=60)
-    assert said.read_text() == "[0, 1, 4, 9, 16]"

@@ -70,6 +70,17 @@ def test_errors_of_items_that_are_tried_are_outcomes() -> None:
     assert [type(one.error) for one in found] == [ValueError] * 30
 
 
+def test_what_cannot_travel_goes_to_threads() -> None:
+    lock = threading.Lock()
+
+    def locked(number: int) -> int:
+        with lock:
+            works(0)
+        return number
+
+    assert list(vigie.map(locked, range(60), on="auto")) == list(range(60))
+
+
 # explain ----------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,22 @@ def test_a_buffer_is_an_object_of_its_own() -> None:
     items = [ZeroCopy(bytes([number]) * (200_000 + number)) for number in range(4)]
     assert list(vigie.map(same, items, limit=1)) == items
     assert list(vigie.map(same, [items, items[:2]], limit=1)) == [items, items[:2]]
+
+
+@pytest.mark.parametrize("short", [0, 1, 20, 32, 33, 60, 100])
+def test_what_just_fills_the_journal_is_computed_once(short: int, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    def note(size: int, error: bool) -> bytes:
+        with open(log, "a") as file:
+            file.write("x")
+        time.sleep(0.011)  # its peak of memory is looked at: it does not travel with plain ones
+        if error:
+            raise ValueError("x" * (size // 3))
+        return b"x" * size
+
+    sizes = [(1 << 20) - short, (1 << 20) - short - 12]
+    found = list(vigie.map(lambda item: note(*item), [(size, error) for size in sizes for error in (False, True)],
+                           limit=1, errors="collect"))  # fmt: skip
+    assert [one.ok for one in found] == [True, False] * 2
+    assert len(log.read_text()) == 4

@@ -24,6 +24,27 @@ def test_an_item_that_wants_too_much_gets_an_error_and_the_others_their_values()
     assert isinstance(found[1].error, MemoryError)
 
 
+def fills(number: int) -> int:
+    if number == 1:
+        pieces = []
+        while True:
+            pieces.append("x" * 1000)
+    return number
+
+
+def test_one_that_fills_it_in_small_pieces_does_too() -> None:
+    found = list(vigie.map(fills, range(3), memory_limit="150MB", limit=1, errors="collect"))
+    assert [one.value for one in found] == [0, None, 2]
+    assert isinstance(found[1].error, MemoryError)
+
+
+def test_an_item_may_be_larger_than_the_limit() -> None:
+    items = [b"", bytes(200_000_000), b"x"]
+    found = list(vigie.map(len, items, memory_limit="100MB", limit=1, errors="collect"))
+    assert [one.value for one in found] == [0, None, 1]
+    assert isinstance(found[1].error, MemoryError)
+
+
 def test_the_limit_is_for_processes() -> None:
     with pytest.raises(UsageError, match="memory_limit is for processes"):
         vigie.map(abs, [1], on="threads", memory_limit="1GB")

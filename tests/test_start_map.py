@@ -14,7 +14,8 @@ import pytest
 
 import vigie
 from conftest import HomeUnderTest, Program, until
-from vigie.errors import JobFailed, Refused, UsageError
+from vigie import boards
+from vigie.errors import JobFailed, NotSerializable, Refused, UsageError
 from vigie.session import session
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("home")]
@@ -118,6 +119,31 @@ def test_a_drained_run_ends_and_a_retry_does_the_rest(tmp_path: Path) -> None:
     assert len(first) < 6
     assert job.retry().result(60) == list(range(6))
     assert sorted(begun(tmp_path)) == list(range(6)), "an item was computed twice"
+
+
+def test_a_result_that_cannot_travel_fails_alone() -> None:
+    found = vigie.start_map(lambda n: (x for x in ()) if n == 1 else n, range(3), errors="collect").result(60)
+    assert [one.value for one in found] == [0, None, 2]
+    assert isinstance(found[1].error, NotSerializable)
+
+
+def test_the_limit_changes_wherever_it_runs(tmp_path: Path) -> None:
+    job = vigie.start_map(gated(tmp_path), range(40), on="auto", timeout=60, limit=1)
+    until(lambda: begun(tmp_path))
+    job.limit(2)
+    until(lambda: len(begun(tmp_path)) == 2)
+    (tmp_path / "go").touch()
+    assert job.result(60) == list(range(40))
+
+
+def test_a_board_holds_as_many_problems_as_it_has_room_for(tmp_path: Path) -> None:
+    board = {"done": 1, "problems": [[number, "\u6587" * 200] for number in range(10)]}
+    boards.write_board(str(tmp_path), board)
+    read = boards.read_board(str(tmp_path))
+    assert read is not None
+    assert 0 < len(read["problems"]) < 10
+    boards.write_board(str(tmp_path), {"done": 2, "problems": []})
+    assert boards.read_board(str(tmp_path)) == {"done": 2, "problems": []}
 
 
 def test_it_outlives_the_agent(tmp_path: Path, home: HomeUnderTest) -> None:

@@ -28,7 +28,7 @@ _SIZE = 4096
 
 
 def write_board(directory: str, board: dict[str, Any]) -> None:
-    """Write how far a run is.
+    """Write how far a run is; of its ``problems`` as many as there is room for.
 
     >>> import tempfile
     >>> where = tempfile.mkdtemp()
@@ -37,6 +37,9 @@ def write_board(directory: str, board: dict[str, Any]) -> None:
     {'done': 3}
     """
     data = json.dumps(board, separators=(",", ":")).encode()
+    while len(data) > _SIZE and board.get("problems"):
+        board = {**board, "problems": board["problems"][:-1]}
+        data = json.dumps(board, separators=(",", ":")).encode()
     os.makedirs(directory, mode=0o700, exist_ok=True)
     fd = os.open(os.path.join(directory, BOARD), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -9,21 +9,21 @@ Standard library only; the worker loads this file by path.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import pickle
 
-from . import payload
+from . import memfd, payload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    Parts = Sequence[bytes | memoryview]
     Places = list[list[int]]
 
-__all__ = ["LARGE", "dump", "load", "size", "write"]
+__all__ = ["LARGE", "MOST_MAPPED", "dump", "load", "size", "write"]
 
 #: What takes as many bytes goes by a segment; less is quicker through the socket.
 LARGE = 1 << 20
@@ -44,15 +44,15 @@ class _Mapping(mmap.mmap):
         _mapped -= 1
 
 
-def dump(value: Any, name: str) -> Parts:
-    """Pickle a value: the pickle, and the buffers that are left out of it.
+def dump(value: Any, name: str) -> tuple[bytes, list[memoryview]]:
+    """Pickle a value: the pickle, and the large buffers that are left out of it.
 
     Raises
     ------
     payload.PayloadError
         It cannot be pickled; the message calls it ``name``.
 
-    >>> [bytes(part) for part in dump(b"a", "it")] == [pickle.dumps(b"a", 5)]
+    >>> dump(b"a", "it") == (pickle.dumps(b"a", 5), [])
     True
     """
     apart: list[memoryview] = []
@@ -70,16 +70,16 @@ def dump(value: Any, name: str) -> Parts:
         data = b"__main__"
     # What lives in __main__ is found there by name, and another process has another __main__.
     if b"__main__" in data:
-        return [payload.pickled(value, name)]
-    return [data, *apart]
+        return payload.pickled(value, name), []
+    return data, apart
 
 
-def size(parts: Parts) -> int:
+def size(pickled: bytes, apart: Sequence[memoryview]) -> int:
     """Give the bytes of a pickle with all its buffers."""
-    return sum(len(part) if isinstance(part, bytes) else part.nbytes for part in parts)
+    return len(pickled) + sum(view.nbytes for view in apart)
 
 
-def write(parts: Parts) -> tuple[int, Places]:
+def write(pickled: bytes, apart: Sequence[memoryview] = ()) -> tuple[int, Places]:
     """Write what :func:`dump` gave into a new segment; give its descriptor, and where each part is: [offset, bytes].
 
     Raises
@@ -87,49 +87,57 @@ def write(parts: Parts) -> tuple[int, Places]:
     OSError
         There is not as much memory.
     """
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("vigie-segment", os.MFD_CLOEXEC)
-    else:
-        import tempfile
-
-        fd, path = tempfile.mkstemp()
-        os.unlink(path)
+    fd = memfd.create("vigie-segment")
     places: Places = []
     end = 0
     try:
-        for part in parts:
-            view = memoryview(part)
+        for view in (memoryview(pickled), *apart):
             places.append([end, len(view)])
             done = 0
             while done < len(view):
                 done += os.pwrite(fd, view[done:], end + done)
             end += -(-len(view) // _ALIGNED) * _ALIGNED
-        os.ftruncate(fd, max(end, 1))
+        os.ftruncate(fd, end)
     except BaseException:
         os.close(fd)
         raise
     return fd, places
 
 
-def load(fd: int, places: Places) -> Any:
+def load(fd: int, places: Places, *, copied: bool = False) -> Any:
     """Make the value of a segment, and close the descriptor.
 
+    Parameters
+    ----------
+    copied:
+        Do not map it, which keeps a descriptor for as long as the value refers to it.
+
+    Raises
+    ------
+    MemoryError
+        There is not as much memory.
+
     >>> value = [bytearray(3_000_000), "b"]
-    >>> load(*write(dump(value, "it"))) == value
+    >>> load(*write(*dump(value, "it"))) == value
     True
     """
     try:
         # Each of them alone: whoever makes an array of a buffer may ask for the object behind it.
-        pickled, *buffers = [_view(fd, start, length) for start, length in places]
+        pickled, *buffers = [_view(fd, start, length, copied=copied) for start, length in places]
     finally:
         os.close(fd)
     return pickle.loads(pickled, buffers=buffers)
 
 
-def _view(fd: int, start: int, length: int) -> memoryview:
+def _view(fd: int, start: int, length: int, *, copied: bool) -> memoryview:
     global _mapped
-    if _mapped < MOST_MAPPED:
-        mapping = _Mapping(fd, length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=start)
+    if not copied and _mapped < MOST_MAPPED:
+        try:
+            mapping = _Mapping(fd, length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=start)
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise MemoryError(f"no memory for {length:,} bytes") from None
+            raise
         _mapped += 1  # not before: what cannot be mapped has no end either
         return memoryview(mapping)
     copy = memoryview(bytearray(length))

@@ -237,8 +237,8 @@ def start_map(
             given[name] = value if given[name] is None else given[name]
         options = {**own, **options}
     given = {name: value for name, value in given.items() if value is not None}
-    crew = {"limit": limit, "init": init, "recycle": recycle, "memory_limit": memory_limit}
-    Crew(function, on, Plan(**given), **crew)  # type: ignore[arg-type]  # wrong words are refused here
+    crew: dict[str, Any] = {"limit": limit, "init": init, "recycle": recycle, "memory_limit": memory_limit}
+    Crew(function, on, Plan(**given), **crew)  # wrong words are refused here
     everything = list(items)
     try:
         reference, code, label = callables.pack_function(function)

@@ -10,6 +10,8 @@ Standard library only; the worker loads this file by path.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import pickle
 import resource
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-__all__ = ["ERROR", "VALUE", "ends", "main"]
+__all__ = ["ERROR", "VALUE", "describe", "ends", "main"]
 
 #: Before the pickle of each item: seq, how long it took (ns), the peak of memory (bytes, 0 if nobody looked),
 #: bytes of the pickle, and what it is: a value, or the description of an error.
@@ -42,6 +44,8 @@ _FLUSH = 20_000_000
 _MUCH = 32 << 20
 #: For an item that took less (ns) nobody looks at the memory.
 _LOOK_AT_MEMORY = 10_000_000
+#: Of ru_maxrss, in bytes.
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 #: As in engines/process.py.
 _READ = 60_000
 #: What nobody can change once it was returned: such values travel together.
@@ -87,6 +91,7 @@ class _MapWorker:
         self._values: list[Any] = []
         self._first = 0
         self._mixed = False
+        self._limit: int | None = None
         self._forked = False
         os.register_at_fork(after_in_child=self._in_child)
 
@@ -98,8 +103,10 @@ class _MapWorker:
         """Serve the caller until it is gone, or has nothing more."""
         decoder = frames.Decoder()
         while True:
-            data, fds, _, _ = socket.recv_fds(self._sock, _READ, 64, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+            data, fds, flags, _ = socket.recv_fds(self._sock, _READ, 64, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
             self._segments.extend(fds)
+            if flags & socket.MSG_CTRUNC:
+                self._segments.append(-1)  # there was no room for it among our descriptors
             if not data:
                 return
             for header, blobs in decoder.feed(data):
@@ -127,8 +134,8 @@ class _MapWorker:
         self._page = Page(self._fd)
         sys.path[:] = header["path"]
         sys.argv = header["argv"]
-        if header["memory_limit"] is not None:
-            resource.setrlimit(resource.RLIMIT_DATA, _limits(header["memory_limit"]))
+        self._limit = header["memory_limit"]
+        _limit_memory(self._limit)
         where = "function"
         try:
             self._function = self._call if header["lessons"] else callables.find(header["function"], blobs[0])
@@ -136,7 +143,7 @@ class _MapWorker:
                 where = "init"
                 _begin_state(pickle.loads(blobs[1]))
         except BaseException as error:
-            self._say({"op": "broken", "where": where}, [_described(error)])
+            self._say({"op": "broken", "where": where}, [self._described(error)])
             return False
         self._say({"op": "ready"})
         return True
@@ -153,15 +160,20 @@ class _MapWorker:
         # Whoever ends us while we read them is among them.
         page.began, page.reading = time.monotonic_ns(), seq
         try:
-            places = header.get("places")
-            items = segments.load(self._segments.popleft(), places) if places else pickle.loads(blobs[0])
+            items = self._received(header["places"]) if "places" in header else pickle.loads(blobs[0])
         except BaseException as error:
             # One of them is to blame: a batch of one says which.
             if header["count"] == 1 and page.may_start(seq):
-                page.append(_end(seq, 0, 0, _described(error), ERROR))
+                page.append(_end(seq, 0, 0, self._described(error), ERROR))
             self._flush(end=True, unreadable=True)
             return
         self._run(seq, items)
+
+    def _received(self, places: segments.Places) -> Any:
+        fd = self._segments.popleft()
+        if fd < 0:
+            raise OSError(errno.EMFILE, "large items came, and there was no descriptor left for them")
+        return segments.load(fd, places)
 
     def _run(self, seq: int, items: list[Any]) -> None:
         now, page, function, dumps, pack = time.monotonic_ns, self._page, self._function, pickle.dumps, _HEAD.pack
@@ -174,21 +186,24 @@ class _MapWorker:
             if not may_start(seq):
                 break
             kind, plain, value = VALUE, False, None
+            apart: list[memoryview] = []
             try:
                 value = function(item)
                 plain = type(value) in _PLAIN
-                data: Any = dumps(value, 5) if plain else _pickled(value)
+                if plain:
+                    data = dumps(value, 5)
+                else:
+                    data, apart = segments.dump(value, "the result")
             except BaseException as error:
-                data, kind, plain = _described(error), ERROR, False
+                data, kind, plain, apart = self._described(error), ERROR, False, []
             if self._forked:
                 os._exit(0)
             ended = now()
             spent = ended - began
-            rss = 0 if spent < _LOOK_AT_MEMORY else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            if type(data) is list or len(data) >= segments.LARGE - _HEAD.size:
-                parts = data if type(data) is list else [data]
-                self._large(seq, spent, rss, kind, parts)
-                large += segments.size(parts)
+            rss = 0 if spent < _LOOK_AT_MEMORY else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+            if apart or len(data) > page.room - _HEAD.size:
+                self._large(seq, spent, rss, kind, data, apart)
+                large += segments.size(data, apart)
             else:
                 record = pack(seq, spent, rss, len(data), kind) + data
                 if not append(record):
@@ -209,17 +224,28 @@ class _MapWorker:
                 break
         self._flush(end=True)
 
-    def _large(self, seq: int, spent: int, rss: int, kind: int, parts: segments.Parts) -> None:
+    def _described(self, error: BaseException) -> bytes:
+        if self._limit is None:
+            return describe(error)
+        # It may be the limit itself that was reached, and to say so needs memory too.
+        _limit_memory(None)
+        try:
+            return describe(error)
+        finally:
+            error.__traceback__ = None  # with it goes what filled the memory
+            _limit_memory(self._limit)
+
+    def _large(self, seq: int, spent: int, rss: int, kind: int, data: bytes, apart: list[memoryview]) -> None:
         """Send at once what became of an item, and does not fit into the journal."""
         self._flush(end=False)
         header = {"op": "done", "end": False, "large": [seq, spent, rss]}
         if kind == VALUE:
             try:
-                fd, header["places"] = segments.write(parts)
+                fd, header["places"] = segments.write(data, apart)
             except OSError as error:
-                parts, kind = [_described(error)], ERROR
+                data, kind = self._described(error), ERROR
         if kind == ERROR:
-            self._say({"op": "done", "end": False}, [_HEAD.pack(seq, spent, rss, len(parts[0]), kind) + parts[0]])
+            self._say({"op": "done", "end": False}, [_end(seq, spent, rss, data, kind)])
             return
         self._page.began = 0
         frame = memoryview(frames.encode(header))
@@ -259,15 +285,11 @@ class _Lesson:
         return self._function
 
 
-def _pickled(value: Any) -> bytes | list[Any]:
-    """Pickle a result; give a list, for a segment, if it has large buffers."""
-    parts = segments.dump(value, "the result")
-    return parts[0] if len(parts) == 1 else list(parts)  # type: ignore[return-value]  # the pickle itself is bytes
-
-
-def _limits(most: int) -> tuple[int, int]:
+def _limit_memory(most: int | None) -> None:
+    """Have no more data than that, or as much as we may."""
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    return (most if hard == resource.RLIM_INFINITY else min(most, hard)), hard
+    soft = hard if most is None else most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _begin_state(init: Any) -> None:
@@ -286,7 +308,7 @@ def _share_key(key: bytes) -> None:
     current_process().authkey = key
 
 
-def _described(error: BaseException) -> bytes:
+def describe(error: BaseException) -> bytes:
     """Give what the caller makes the error of: its type and text, its traceback, itself if it can travel."""
     try:
         itself = payload.pickled(error, "the exception")
@@ -297,7 +319,24 @@ def _described(error: BaseException) -> bytes:
 
 
 def _hang_on(lifeline: int) -> None:
-    """End with all that we have started, when the caller's end of the lifeline is closed."""
+    """Have us end, with all that we have started, when the caller's end of the lifeline is closed."""
+    try:
+        # Linux kills us itself, whatever we are at.
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    except (AttributeError, OSError):
+        threading.Thread(target=_await_end, args=(lifeline,), daemon=True).start()
+        return
+    os.set_blocking(lifeline, False)
+    try:
+        os.read(lifeline, 1)
+    except BlockingIOError:
+        return
+    os.killpg(0, signal.SIGKILL)  # it was closed before we were ready for that
+
+
+def _await_end(lifeline: int) -> None:
     try:
         os.read(lifeline, 1)
     finally:
@@ -318,7 +357,7 @@ def main(argv: list[str]) -> None:
     """Run ``worker.py --map SOCKET PAGE LIFELINE``: three descriptors."""
     sock, page, lifeline = map(int, argv[2:5])
     _close_others(sorted((sock, page, lifeline)))
-    threading.Thread(target=_hang_on, args=(lifeline,), daemon=True).start()
+    _hang_on(lifeline)
     try:
         _MapWorker(socket.socket(fileno=sock), page).live()
     except OSError:

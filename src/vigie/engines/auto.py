@@ -12,6 +12,7 @@ import time
 
 from vigie.engines.batch import Failed, Group
 from vigie.engines.threads import Inline
+from vigie.errors import NotSerializable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,10 +86,6 @@ class Auto:
         """Give how many items the next batch may have at most."""
         return self._inner.most()
 
-    def idle(self) -> int:
-        """Give how many more workers could be at work."""
-        return self._inner.idle()
-
     def busy(self) -> int:
         """Give how many workers are at work."""
         return self._inner.busy()
@@ -119,8 +116,28 @@ class Auto:
                 self._items += len(times)
                 self._spent += sum(times) / 1e9
         if self._items >= TRIED or self._wall > PATIENCE:
-            self._turn(choice(self._spent / self._items, self._cpu / self._wall))
+            self._choose(choice(self._spent / self._items, self._cpu / self._wall))
         return events
+
+    def _choose(self, place: str) -> None:
+        """Go where it is best, or where what cannot travel can be computed too."""
+        try:
+            self._turn(place)
+        except NotSerializable:
+            self._turn("threads")
+
+    def resize(self, limit: int) -> None:
+        """Have so many items computed at once, here or wherever they will be."""
+        self._crew.limit = limit
+        resize = getattr(self._inner, "resize", None)
+        if resize is not None:
+            resize(limit)
+
+    def skip(self, index: int) -> None:
+        """Stop an item, if that can be done where it is."""
+        skip = getattr(self._inner, "skip", None)
+        if skip is not None:
+            skip(index)
 
     def close(self) -> None:
         """End whoever is at work."""

@@ -5,6 +5,7 @@ Plain classes: ``dataclasses`` takes longer to load than a worker to come up.
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 
@@ -43,27 +44,41 @@ class Batch:
 class Large:
     """A value in a segment; see ``vigie.segments``."""
 
+    #: Those that hold a descriptor; with too many of them, the next makes its value at once.
+    held = 0
+
     def __init__(self, fd: int, places: list[list[int]]) -> None:
         self._fd = fd
         self._places = places
         self._value: Any = None
         self._error: Exception | None = None
         self.size = sum(length for _, length in places)
+        if fd < 0:
+            self._error = OSError(errno.EMFILE, "a large result came, and there was no descriptor left for it")
+            return
+        Large.held += 1
+        if Large.held > segments.MOST_MAPPED:
+            self._make(copied=True)
 
     def load(self) -> Any:
         """Make the value; raise what that raised, each time it is asked for."""
         if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            try:
-                self._value = segments.load(fd, self._places)
-            except Exception as error:
-                self._error = error
+            self._make(copied=False)
         if self._error is not None:
             raise self._error
         return self._value
 
+    def _make(self, *, copied: bool) -> None:
+        fd, self._fd = self._fd, -1
+        Large.held -= 1
+        try:
+            self._value = segments.load(fd, self._places, copied=copied)
+        except Exception as error:
+            self._error = error
+
     def __del__(self) -> None:
         if self._fd >= 0:
+            Large.held -= 1
             os.close(self._fd)
 
 

@@ -204,10 +204,6 @@ class _Engine:
         """Give how many items the next batch may have at most."""
         return self.room()
 
-    def idle(self) -> int:
-        """Give how many more could be at work: what waits, waits for all places."""
-        return 0
-
     def busy(self) -> int:
         """Give how many are at work."""
         return min(self._open, self.limit)

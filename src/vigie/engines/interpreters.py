@@ -122,6 +122,6 @@ def _found(reference: str | None, code: bytes) -> Any:
 
 
 def _failed(error: BaseException) -> bytes:
-    from vigie.worker_map import _described
+    from vigie.worker_map import describe
 
-    return _described(error)
+    return describe(error)

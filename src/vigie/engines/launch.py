@@ -12,10 +12,12 @@ import os
 import sys
 
 import vigie
+from vigie import memfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from typing import Any
 
     from vigie.workfiles import Page
 
@@ -32,12 +34,12 @@ THREADS = (
 )
 _SIGKILL, _SIGPIPE, _SIGXFSZ = 9, 13, 25
 
-#: All that are not closed.
-_all: set[Launched] = set()
+#: Of all workers that were started, our ends.
+_lifelines: set[int] = set()
 
 
 class Launched:
-    """A worker process that was started, and all that leads to it.
+    """A worker process that was started, and all that leads to it; it ends with this object, if not before.
 
     Raises
     ------
@@ -45,28 +47,34 @@ class Launched:
         It cannot be started: no process, no descriptor or no memory more.
     """
 
+    #: Until it is started.
+    _lifeline = -1
+
     def __init__(self) -> None:
+        self._owner = os.getpid()
         opened: list[int] = []
         try:
-            for made in (_pair, lambda: (_memory(),), os.pipe):
+            for made in (_pair, lambda: (memfd.create("vigie-page"),), os.pipe):
                 for fd in made():
                     opened.append(_above(fd))
-            self._sock, theirs_, self._page, life, self._lifeline = opened
-            self.pid = _spawn((theirs_, self._page, life))
+            self._sock, theirs, self._page, life, ours = opened
+            self.pid = _spawn((theirs, self._page, life))
         except BaseException:
             for fd in opened:
                 os.close(fd)
             raise
-        os.close(theirs_)
-        os.close(life)
         self._status: int | None = None
-        _all.add(self)
+        self._lifeline = ours
+        _lifelines.add(ours)
+        os.close(theirs)
+        os.close(life)
 
     def line(self) -> socket.socket:
         """Give the socket that leads to it; once."""
         import socket
 
-        sock, self._sock = socket.socket(fileno=self._sock), -1
+        sock = socket.socket(fileno=self._sock)
+        self._sock = -1
         sock.setblocking(False)
         return sock
 
@@ -74,8 +82,8 @@ class Launched:
         """Give its page; once."""
         from vigie.workfiles import Page
 
-        page, self._page = Page.made(self._page), -1
-        return page
+        fd, self._page = self._page, -1  # it is the page's to close, also if that cannot be made
+        return Page.made(fd)
 
     def signal(self, number: int) -> None:
         """Signal its whole session."""
@@ -95,7 +103,7 @@ class Launched:
 
     def close(self) -> None:
         """Let go of what leads to it, but for what was given away."""
-        _all.discard(self)
+        _lifelines.discard(self._lifeline)
         for fd in (self._sock, self._page, self._lifeline):
             if fd >= 0:
                 os.close(fd)
@@ -107,13 +115,18 @@ class Launched:
         self.wait()
         self.close()
 
+    def __del__(self) -> None:
+        # An interrupt may come between any two steps of whoever would close it. At the end of the
+        # interpreter there is nothing to do that with, and the lifeline ends it.
+        if sys is not None and not sys.is_finalizing() and self._lifeline >= 0 and self._owner == os.getpid():
+            self.discard()
+
 
 def _forked() -> None:
     """Let go, in a child, of what would keep workers alive when their caller is gone."""
-    for launched in _all:
-        os.close(launched._lifeline)
-        launched._lifeline = -1
-    _all.clear()
+    for lifeline in _lifelines:
+        os.close(lifeline)
+    _lifelines.clear()
 
 
 os.register_at_fork(after_in_child=_forked)
@@ -136,24 +149,13 @@ def _above(fd: int) -> int:
         os.close(fd)
 
 
-def _memory() -> int:
-    """Make memory without a name, for the page."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("vigie-page", os.MFD_CLOEXEC)
-    import tempfile
-
-    fd, path = tempfile.mkstemp()
-    os.unlink(path)
-    return fd
-
-
 def _spawn(fds: tuple[int, int, int]) -> int:
     words = [sys.executable, WORKER, "--map", *map(str, fds)]
     env = {**dict.fromkeys(THREADS, "1"), **os.environ, "VIGIE_MAP_WORKER": "1"}
     if sys.platform == "linux":
         # Duplicated onto itself a descriptor is inherited. The worker closes whatever else it got.
-        actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
-        actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in fds]  # type: ignore[misc]  # another kind of action
+        actions: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+        actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in fds]
         return os.posix_spawn(
             sys.executable, words, env, file_actions=actions, setsid=True, setsigdef=(_SIGPIPE, _SIGXFSZ)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -48,13 +49,16 @@ class WorkerProcess:
         self.number = number
         self._launched = launched or Launched()
         self.pid = self._launched.pid
-        try:
-            self.page, self.sock = self._launched.page(), self._launched.line()
-        except BaseException:
-            self._launched.discard()
-            raise
-        #: Tells of its end even if something that an item started holds the other end of the line; None on old systems.
-        self.pidfd = pidfd.open_pid(self.pid)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._launched.discard)
+            self.page = self._launched.page()
+            undo.callback(self.page.close)
+            self.sock = self._launched.line()
+            undo.callback(self.sock.close)
+            #: Tells of its end even if something that an item started holds the other end of the line; None on old
+            #: systems.
+            self.pidfd = pidfd.open_pid(self.pid)
+            undo.pop_all()
         self._decoder = frames.Decoder()
         self._out: deque[tuple[memoryview, int]] = deque()
         #: Descriptors that have come, for the frames that speak of them.
@@ -119,7 +123,7 @@ class WorkerProcess:
     def _read(self) -> bytes | None:
         """Read what is there: nothing at the end of the line, None if it says nothing now."""
         try:
-            data, ancillary, _, _ = self.sock.recvmsg(_READ, socket.CMSG_LEN(4 * _MOST_FDS), _CLOEXEC)
+            data, ancillary, flags, _ = self.sock.recvmsg(_READ, socket.CMSG_LEN(4 * _MOST_FDS), _CLOEXEC)
         except BlockingIOError:
             return None
         except OSError:
@@ -129,6 +133,8 @@ class WorkerProcess:
                 found = array("i")
                 found.frombytes(content[: len(content) - len(content) % found.itemsize])
                 self.segments.extend(found)
+        if flags & socket.MSG_CTRUNC:
+            self.segments.append(-1)  # there was no room for it among our descriptors
         return data
 
     # --- its end ----------------------------------------------------------------
@@ -157,8 +163,10 @@ class WorkerProcess:
     def close(self) -> None:
         """Let go of everything that led to it."""
         self._drop()
-        while self.segments:
-            os.close(self.segments.popleft())
+        for segment in self.segments:
+            if segment >= 0:
+                os.close(segment)
+        self.segments.clear()
         if self.pidfd is not None:
             os.close(self.pidfd)
         self.sock.close()

@@ -25,6 +25,7 @@ from vigie.engines.batch import Back, Batch, Broken, Event, Failed, Large, Lost
 from vigie.engines.launch import Launched
 from vigie.engines.ledger import Given, described
 from vigie.engines.process import READ, WorkerProcess
+from vigie.engines.shield import Shield
 from vigie.errors import NotSerializable
 
 __all__ = ["Processes"]
@@ -35,8 +36,8 @@ DEPTH = 2
 LONGEST = 3600.0
 #: Seconds between SIGTERM and SIGKILL for a worker whose item takes too long.
 GRACE = 0.5
-#: So many workers, one after the other, end before they are ready until nobody believes in them any more.
-STILLBORN = 3
+#: So many workers in a row end before they are ready until nobody believes in them any more; and if any ever was ready.
+STILLBORN, UNLUCKY = 3, 30
 #: What has an outcome is looked for (s) in the journal of a worker that is at an item for so long, and does not send.
 LOOK = 0.05
 
@@ -73,6 +74,9 @@ class Processes:
         The function or ``init`` cannot travel.
     """
 
+    #: Until it is made.
+    _closed = True
+
     def __init__(
         self, function: Callable[[Any], Any] | None, limit: int, *, timeout: float | None = None,
         init: Callable[[], Any] | None = None, recycle: int | None = None, memory_limit: int | None = None,
@@ -88,7 +92,7 @@ class Processes:
         self._selector = selectors.DefaultSelector()
         self._workers: dict[int, WorkerProcess] = {}
         self._made = 0
-        self._stillborn = 0
+        self._stillborn, self._most_stillborn = 0, STILLBORN
         #: Workers that know the key of the caller's multiprocessing.
         self._keyed: set[int] = set()
         self._events: list[Event] = []
@@ -140,7 +144,7 @@ class Processes:
     def give(self, batch: Batch) -> None:
         """Give a batch to the worker that has least to do; there is :meth:`room`."""
         try:
-            parts = segments.dump(batch.items, "an item")
+            data, apart = segments.dump(batch.items, "an item")
         except payload.PayloadError as error:
             self._refuse(batch, error)
             return
@@ -148,11 +152,11 @@ class Processes:
         if worker is None:
             self._events.append(Back(batch))  # there was room for it, and is none any more
             return
-        batch.size = segments.size(parts)
+        batch.size = segments.size(data, apart)
         header: dict[str, Any] = {"op": "batch"}
-        blobs, segment = [bytes(parts[0])], -1
-        if len(parts) > 1 or batch.size >= segments.LARGE:
-            segment, header["places"] = segments.write(parts)
+        blobs, segment = [data], -1
+        if apart or len(data) >= segments.LARGE:
+            segment, header["places"] = segments.write(data, apart)
             blobs = []
         if "multiprocessing.managers" in sys.modules and worker.number not in self._keyed:
             self._share_key(worker)
@@ -299,12 +303,18 @@ class Processes:
     def _start(self) -> WorkerProcess:
         self._oom.begin()
         self._made += 1
-        launched, self._launched = self._launched, None
-        worker = WorkerProcess(self._made, launched)
-        self._workers[worker.number] = worker
-        self._selector.register(worker.sock, READ, worker)
-        if worker.pidfd is not None:
-            self._selector.register(worker.pidfd, READ, worker)
+        with Shield():
+            launched, self._launched = self._launched, None
+            worker = self._workers[self._made] = WorkerProcess(self._made, launched)
+            try:
+                self._selector.register(worker.sock, READ, worker)
+                if worker.pidfd is not None:
+                    self._selector.register(worker.pidfd, READ, worker)
+            except BaseException:
+                worker.signal(signal.SIGKILL)
+                worker.ended()
+                self._let_go(worker)
+                raise
         worker.send_frame(self._hello)
         for lesson in self._lessons.values():
             worker.send_frame(lesson)
@@ -396,8 +406,7 @@ class Processes:
                 self._add(books.take_run(header["run"], *blobs))
             elif "large" in header:
                 seq, spent, rss = header["large"]
-                large = Large(worker.segments.popleft(), header["places"])
-                self._add(books.take_large(seq, spent, rss, large))
+                self._add(books.take_large(seq, spent, rss, Large(worker.segments.popleft(), header["places"])))
             else:
                 for blob in blobs:
                     self._add(books.take(blob))
@@ -406,7 +415,7 @@ class Processes:
                 worker.idle_since = time.monotonic()
         elif op == "ready":
             worker.ready = True
-            self._stillborn = 0
+            self._stillborn, self._most_stillborn = 0, UNLUCKY
         elif op == "broken":
             self._events.append(Broken(header["where"], *described(blobs[0])))
 
@@ -476,7 +485,7 @@ class Processes:
             self._obey(worker, header, blobs)
         self._add(worker.books.dead(status))
         self._stillborn += not worker.ready
-        if self._stillborn >= STILLBORN and not any(isinstance(e, Broken) for e in self._events):
+        if self._stillborn >= self._most_stillborn and not any(isinstance(e, Broken) for e in self._events):
             how = f"signal {-status}" if status < 0 else f"exit status {status}"
             self._events.append(Broken("worker", "", f"a worker ended before it was ready ({how})", ""))
         self._let_go(worker)
@@ -484,26 +493,32 @@ class Processes:
     def _let_go(self, worker: WorkerProcess) -> None:
         del self._workers[worker.number]
         self._keyed.discard(worker.number)
-        self._selector.unregister(worker.sock)
-        if worker.pidfd is not None:
-            self._selector.unregister(worker.pidfd)
+        for which in (worker.sock, worker.pidfd):
+            if which is not None:
+                with contextlib.suppress(KeyError):  # it was not watched yet
+                    self._selector.unregister(which)
         worker.close()
 
     def close(self) -> None:
         """End every worker with whatever it has started, at once."""
         if self._closed or os.getpid() != self._pid:
             return
-        self._closed = True
-        for worker in self._workers.values():
-            worker.signal(signal.SIGKILL)
-        for worker in list(self._workers.values()):
-            worker.ended()
-            self._let_go(worker)
-        if self._launched is not None:
-            self._launched.discard()
-        for end in self._wake or ():
-            os.close(end)
-        self._selector.close()
+        with Shield():
+            self._closed = True
+            for worker in self._workers.values():
+                worker.signal(signal.SIGKILL)
+            for worker in list(self._workers.values()):
+                worker.ended()
+                self._let_go(worker)
+            if self._launched is not None:
+                self._launched.discard()
+            for end in self._wake or ():
+                os.close(end)
+            self._selector.close()
+
+    def __del__(self) -> None:
+        if sys is not None and not sys.is_finalizing():
+            self.close()
 
 
 def _begin_frame(

@@ -401,10 +401,6 @@ class Inline:
         """Give how many items the next batch may have at most."""
         return None
 
-    def idle(self) -> int:
-        """Nobody else could be at work."""
-        return 0
-
     def busy(self) -> int:
         """Give whether there is something to do."""
         return 0 if self._batch is None else 1

@@ -8,6 +8,7 @@ time holds the workers up after a window of items, not the machine's memory.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections import deque
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
         def limit(self) -> int: ...
         def room(self) -> int: ...
         def most(self) -> int | None: ...
-        def idle(self) -> int: ...
         def busy(self) -> int: ...
         def give(self, batch: Batch) -> None: ...
         def held_bytes(self) -> int: ...
@@ -253,7 +253,8 @@ class Course:
             if self._source_error is not None:
                 raise self._source_error
         except KeyboardInterrupt as error:
-            self.hear(0)  # what has ended meanwhile is not lost
+            with contextlib.suppress(Exception):  # it may have come in the midst of anything
+                self.hear(0)  # what has ended meanwhile is not lost
             error.add_note(self._so_far())
             if self._show is not None:
                 self._show.close("interrupted")
@@ -331,6 +332,8 @@ class Course:
                     return None
                 self._slow = False
             if self._interval is not None:
+                if self._engine.busy() >= self._engine.limit:
+                    return None  # what is given begins at once, or it would not be its start that is counted
                 now = self._plan.clock()
                 if now < self._next_start:
                     return self._next_start - now

@@ -23,9 +23,9 @@ class _RemoteTraceback(Exception):
 
 def raised(event: Failed) -> BaseException:
     """Give what the function raised, with where it did as the cause."""
+    if event.kind.endswith("payload.PayloadError"):
+        return NotSerializable(event.message)  # a worker's own, which nobody else has a class for
     error = event.error
-    if error is None and event.kind.endswith("payload.PayloadError"):
-        return NotSerializable(event.message)
     if error is None:
         error = VigieError(f"{event.kind}: {event.message}")
     if error.__traceback__ is None and event.traceback:

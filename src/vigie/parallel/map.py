@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from vigie.engines.launch import Launched
+from vigie.engines.shield import Shield
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,9 +101,11 @@ def map(  # noqa: A001 - the name that people type
     [1, 2, 0]
     """
     # First of all: what follows takes as long to load as a worker takes to come up.
-    launched = Launched() if on == "processes" else None
-    engine = journal = None
+    launched = engine = journal = None
     try:
+        if on == "processes":
+            with Shield():
+                launched = Launched()
         from vigie.parallel.course import Course, Run
         from vigie.parallel.plan import Crew, Plan, no_key, shown
 
