@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-__all__ = ["Back", "Batch", "Broken", "Event", "Failed", "Group", "Large", "Lost"]
+__all__ = ["LONGEST", "Back", "Batch", "Broken", "Event", "Failed", "Group", "Large", "Lost"]
+
+
+#: Seconds to wait at a time: there are systems that wait for no more than a few weeks.
+LONGEST = 3600.0
 
 
 class Batch:

@@ -13,6 +13,7 @@ import sys
 
 import vigie
 from vigie import memfd
+from vigie.engines.shield import Shield
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ class Launched:
 
     def __init__(self) -> None:
         self._owner = os.getpid()
+        with Shield():
+            self._open()
+
+    def _open(self) -> None:
         opened: list[int] = []
         try:
             for made in (_pair, lambda: (memfd.create("vigie-page"),), os.pipe):

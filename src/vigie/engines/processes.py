@@ -21,7 +21,7 @@ from typing import Any
 
 from vigie import callables, frames, payload, segments
 from vigie.engines import oom
-from vigie.engines.batch import Back, Batch, Broken, Event, Failed, Large, Lost
+from vigie.engines.batch import LONGEST, Back, Batch, Broken, Event, Failed, Large, Lost
 from vigie.engines.launch import Launched
 from vigie.engines.ledger import Given, described
 from vigie.engines.process import READ, WorkerProcess
@@ -32,8 +32,6 @@ __all__ = ["Processes"]
 
 #: Batches that a worker has at once: the next is there when one ends.
 DEPTH = 2
-#: Seconds to wait at a time: epoll takes no more than 24 days.
-LONGEST = 3600.0
 #: Seconds between SIGTERM and SIGKILL for a worker whose item takes too long.
 GRACE = 0.5
 #: So many workers in a row end before they are ready until nobody believes in them any more; and if any ever was ready.

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from vigie.engines.batch import Back, Batch, Broken, Event, Failed, Group, Lost
+from vigie.engines.batch import LONGEST, Back, Batch, Broken, Event, Failed, Group, Lost
 from vigie.local import state
 from vigie.payload import told
 
@@ -292,6 +292,7 @@ class Threads:
         elif self._timed and self._open:
             due = self._due()
             wait = due if wait is None else min(wait, due)
+        wait = None if wait is None else min(wait, LONGEST)
         said: list[_Said] = []
         try:
             said.append(self.events.get(timeout=wait) if wait != 0 else self.events.get_nowait())

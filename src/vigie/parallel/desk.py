@@ -54,9 +54,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "Crew", "Desk", "PoolBroken"]
 
-#: Seconds to wait at a time: there are systems that wait for no more than a few weeks.
-LONGEST = 3600.0
-
 
 class PoolBroken(WorkerDied, BrokenExecutor):
     """No worker of the pool can do anything: its ``init`` failed, or none can be started."""
@@ -304,7 +301,7 @@ class Desk:
                 wait = self.crew.shrink(self.least, self.idle)
             elif not self.waiting and not self.running:
                 self._end()
-        return told, wait and min(wait, LONGEST)
+        return told, wait
 
     def _end(self) -> None:
         self.ended = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from vigie.engines.launch import Launched
-from vigie.engines.shield import Shield
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,8 +103,7 @@ def map(  # noqa: A001 - the name that people type
     launched = engine = journal = None
     try:
         if on == "processes":
-            with Shield():
-                launched = Launched()
+            launched = Launched()
         from vigie.parallel.course import Course, Run
         from vigie.parallel.plan import Crew, Plan, no_key, shown
 
