@@ -22,18 +22,11 @@ sys.path.insert(0, os.path.dirname(__file__))
 import vigie
 from conftest import HomeUnderTest, Program, until
 from held import LANE, Held, hold_commands
-from test_keeper import TAG, Bench
+from keeper_bench import TAG, Bench, bench, release  # noqa: F401 - fixtures
 from vigie.agent.ahead import MEMORY, QUICK, Ahead
 from vigie.session import session
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def bench(home: HomeUnderTest) -> Iterator[Bench]:
-    made = Bench(home)
-    yield made
-    made.close()
 
 
 # The keeper -------------------------------------------------------------------------
@@ -53,12 +46,6 @@ def held_by(bench: Bench, width: int = 1) -> tuple[Any, str]:
     return line, fifo
 
 
-def let_go(fifo: str) -> None:
-    fd = os.open(fifo, os.O_WRONLY)
-    os.write(fd, b"\n")
-    os.close(fd)
-
-
 def test_a_held_command_begins_when_one_of_its_lane_has_ended(bench: Bench) -> None:
     line, fifo = held_by(bench)
     # Another lane, and none, have nothing to do with it.
@@ -67,7 +54,7 @@ def test_a_held_command_begins_when_one_of_its_lane_has_ended(bench: Bench) -> N
     assert bench.spawn(line, "6.1", "true")["op"] == "started"
     line.until("ended", "6.1")
     assert "3.1" not in {said.get("mark") for said in bench.journal()}
-    let_go(fifo)
+    release(fifo)
     order = []
     while ("ended", "4.1") not in order:
         said = line.next()
@@ -84,7 +71,7 @@ def test_what_cannot_be_spawned_makes_room_for_the_next(bench: Bench) -> None:
     line, fifo = held_by(bench)
     bench.ask(line, "5.1", "no-such-command", lane="a", width=1)
     bench.ask(line, "6.1", "true", lane="a", width=1)
-    let_go(fifo)
+    release(fifo)
     assert line.until("failed", "5.1")["error"] == "ENOENT"
     assert line.until("ended", "6.1")["exit_code"] == 0
 
@@ -93,7 +80,7 @@ def test_a_held_command_is_dropped_on_demand(bench: Bench) -> None:
     line, fifo = held_by(bench)
     line.send(op="withdraw", marks=["2.1", "3.1", "9.9"])
     assert line.next() == {"op": "withdrawn", "mark": "3.1"}
-    let_go(fifo)
+    release(fifo)
     assert line.until("ended", "4.1")["exit_code"] == 0
     assert f"{TAG}3.1" not in Path(bench.home.keeper_journal).read_text()
 
@@ -105,7 +92,7 @@ def test_a_held_command_does_not_outlast_its_agent(bench: Bench, how: str) -> No
         line.sock.close()
     other = bench.connect()
     assert [(said["op"], said["mark"]) for said in other.replay()] == [("ended", "1.1"), ("started", "2.1")]
-    let_go(fifo)
+    release(fifo)
     other.until("ended", "2.1")
     assert bench.spawn(other, "7.1", "true", lane="a", width=1)["op"] == "started"
     assert not {"3.1", "4.1"} & {said.get("mark") for said in bench.journal()}

@@ -1,4 +1,4 @@
-"""Background jobs through the library, on the real agent, keeper and workers."""
+"""Background jobs through the library, on the real agent, keeper and workers: what they give, and in what order."""
 
 from __future__ import annotations
 
@@ -15,24 +15,15 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
-
 import vigie
 import work
 from conftest import HomeUnderTest, until
+from job_calls import call, command, until_there
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _home(home: HomeUnderTest) -> None:
-    """Every test has a home of its own."""
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("home")]
 
 
-def command(line: str, **options: object) -> vigie.Job:
-    return vigie.start(["/bin/sh", "-c", line], **options)
-
-
-# --- results ------------------------------------------------------------------
+# Results ----------------------------------------------------------------------------
 
 
 def test_a_function_gives_its_result() -> None:
@@ -123,7 +114,7 @@ def test_many_in_one_commit_all_run() -> None:
     assert [job.result(60) for job in jobs[::97]] == [2 * i for i in range(0, 3000, 97)]
 
 
-# --- order and dependencies -----------------------------------------------------
+# Order and dependencies -------------------------------------------------------------
 
 
 def test_a_job_among_the_arguments_becomes_its_result() -> None:
@@ -161,7 +152,7 @@ def test_dependencies_on_what_is_not_there_are_refused() -> None:
 
 def test_one_queue_is_first_in_first_out(tmp_path: Path) -> None:
     path = str(tmp_path / "order")
-    session_queue("one", slots=1)
+    call("queue_set", name="one", slots=1)
     jobs = [command(f"echo {i} >> {path}", queue="one") for i in range(12)]
     urgent = command(f"echo urgent >> {path}", queue="one", priority=5)
     for job in [*jobs, urgent]:
@@ -170,21 +161,9 @@ def test_one_queue_is_first_in_first_out(tmp_path: Path) -> None:
     assert [line for line in lines if line != "urgent"] == [str(i) for i in range(12)]
 
 
-def session_queue(name: str, **settings: object) -> None:
-    from vigie.session import session
-
-    session().client.call("queue_set", name=name, **settings)
-
-
-def call(op: str, **fields: object) -> dict[str, object]:
-    from vigie.session import session
-
-    return session().client.call(op, **fields)
-
-
 def test_priority_passes_what_waits(tmp_path: Path) -> None:
     path = str(tmp_path / "order")
-    session_queue("one", slots=1)
+    call("queue_set", name="one", slots=1)
     call("queue_pause", name="one")
     low = command(f"echo low >> {path}", queue="one")
     high = command(f"echo high >> {path}", queue="one", priority=1)
@@ -196,9 +175,8 @@ def test_priority_passes_what_waits(tmp_path: Path) -> None:
 
 def test_slots_are_never_exceeded_and_now_passes_them(tmp_path: Path) -> None:
     end = tmp_path / "end"
-    session_queue("two", slots=2)
-    script = f"while [ ! -e {end} ]; do sleep 0.02; done"
-    jobs = [command(script, queue="two") for _ in range(4)]
+    call("queue_set", name="two", slots=2)
+    jobs = [command(until_there(end), queue="two") for _ in range(4)]
     until(lambda: [job.state for job in jobs].count("running") == 2)
     passing = command("true", queue="two", now=True)
     assert passing.result(30) == 0
@@ -210,7 +188,7 @@ def test_slots_are_never_exceeded_and_now_passes_them(tmp_path: Path) -> None:
 
 def test_a_concurrency_key_holds_across_queues_and_against_now(tmp_path: Path) -> None:
     end = tmp_path / "end"
-    holder = command(f"while [ ! -e {end} ]; do sleep 0.02; done", concurrency={"db": 1})
+    holder = command(until_there(end), concurrency={"db": 1})
     until(lambda: holder.state == "running")
     other = command("true", concurrency={"db": 1}, now=True)
     assert command("true").result(30) == 0  # a slot was free, the key was not
@@ -220,7 +198,7 @@ def test_a_concurrency_key_holds_across_queues_and_against_now(tmp_path: Path) -
 
 
 def test_a_rate_spreads_starts(tmp_path: Path) -> None:
-    session_queue("slow", slots=10, rate=20.0)
+    call("queue_set", name="slow", slots=10, rate=20.0)
     jobs = [command("true", queue="slow") for _ in range(5)]
     for job in jobs:
         job.wait(30)
@@ -246,228 +224,11 @@ def test_a_delayed_start_waits_for_its_time() -> None:
     assert job._session.reader.get(job.id)["started"] / 1e6 >= before + 0.29
 
 
-# --- retries, timeouts ------------------------------------------------------------
-
-
-def test_retries_run_again_until_it_works(tmp_path: Path) -> None:
-    counter = str(tmp_path / "count")
-    job = vigie.task(retries=5, backoff=0.01)(work.flaky).start(counter, 3)
-    assert job.result(30) == 3
-    assert job.info()["attempt"] == 3
-
-
-def test_stop_ends_what_an_earlier_attempt_left_behind(home: HomeUnderTest, tmp_path: Path) -> None:
-    left = tmp_path / "left"
-    line = f"[ -e {left} ] && exec sleep 600; setsid sh -c 'echo $$ > {left}; exec sleep 601' & sleep 0.3; exit 1"
-    job = command(line, retries=1, backoff=0.01)
-    until(lambda: job.info()["attempt"] == 2 and job.state == "running")
-    pid = int(until(left.read_text))
-    assert Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
-    job.stop()
-    assert not Path(f"/proc/{pid}").exists()
-
-
-def test_retries_end(tmp_path: Path) -> None:
-    job = command(f"echo x >> {tmp_path}/n; exit 4", retries=2, backoff=0.01).wait(30)
-    assert (job.state, job.exit_code) == ("failed", 4)
-    assert len((tmp_path / "n").read_text().split()) == 3
-    job.retry()
-    until(lambda: job.done() and len((tmp_path / "n").read_text().split()) == 6)
-
-
-def test_a_timeout_ends_the_whole_tree(home: HomeUnderTest) -> None:
-    job = command("sleep 300 & sleep 300", timeout=0.2, grace=0.2).wait(30)
-    assert (job.state, job.reason) == ("failed", "timeout")
-    until(lambda: not home.processes("other"))
-
-
-def test_a_timeout_of_a_function_charges_it_alone(tmp_path: Path) -> None:
-    slow = vigie.task(timeout=0.3)(work.until_file).start(str(tmp_path / "never"))
-    others = [vigie.start(work.double, i) for i in range(5)]
-    assert slow.wait(30).reason == "timeout"
-    assert [job.result(30) for job in others] == [0, 2, 4, 6, 8]
-
-
-# --- control ------------------------------------------------------------------------
-
-
-def test_stop_ends_children_that_left_the_session(home: HomeUnderTest, tmp_path: Path) -> None:
-    pids = tmp_path / "pids"
-    code = (
-        "import os,time\n"
-        "def note(): os.write(os.open(%r, os.O_WRONLY|os.O_CREAT|os.O_APPEND), b'%%d\\n' %% os.getpid())\n"
-        "note()\n"
-        "if os.fork() == 0:\n"
-        "    os.setsid()\n"
-        "    if os.fork() == 0:\n"
-        "        note(); time.sleep(300)\n"
-        "    os._exit(0)\n"
-        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "note(); time.sleep(300)\n" % str(pids)
-    )
-    job = vigie.start([sys.executable, "-c", code])
-    until(lambda: pids.exists() and len(pids.read_text().split()) == 3)
-    job.stop(grace=0.1)
-    assert job.state == "stopped"
-    for pid in pids.read_text().split():
-        assert not os.path.exists(f"/proc/{pid}")
-
-
-def test_a_queued_job_that_is_stopped_never_starts(tmp_path: Path) -> None:
-    session_queue("q", slots=1)
-    call("queue_pause", name="q")
-    job = command(f"touch {tmp_path}/ran", queue="q")
-    job.stop()
-    call("queue_resume", name="q")
-    assert command("true", queue="q").result(30) == 0
-    assert job.state == "stopped"
-    assert not (tmp_path / "ran").exists()
-
-
-def test_stop_takes_functions_back_from_their_batch(tmp_path: Path) -> None:
-    # Known to be tiny, so that they share batches.
-    for _ in range(4):
-        vigie.start(work.witness, str(tmp_path / "w"), "warm").wait(30)
-    jobs = vigie.start_many(work.witness, [(str(tmp_path / "w"), str(i)) for i in range(2000)])
-    call("stop", ids=[job.id for job in jobs[1000:]])
-    for job in jobs[:1000]:
-        job.wait(60)
-    ran = set((tmp_path / "w").read_text().split()) - {"warm"}
-    for i, job in enumerate(jobs):
-        assert job.state in ("completed", "stopped")
-        if job.state == "stopped" and job.info()["attempt"] == 0:
-            assert str(i) not in ran
-        if job.state == "completed":
-            assert str(i) in ran
-
-
-def test_suspend_stops_the_tree_and_resume_goes_on(tmp_path: Path, home: HomeUnderTest) -> None:
-    ticks = tmp_path / "ticks"
-    job = command(f"while :; do echo x >> {ticks}; sleep 0.02; done")
-    until(lambda: ticks.exists() and ticks.stat().st_size > 4)
-    job.suspend()
-    assert job.state == "suspended"
-    until(lambda: all(_state(p.pid) == "T" for p in home.processes("other")))
-    size = ticks.stat().st_size
-    job.resume()
-    until(lambda: ticks.stat().st_size > size)
-    job.stop(grace=0)
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "T"
-
-
-def test_a_grandchild_that_holds_the_output_does_not_keep_a_job_running(home: HomeUnderTest) -> None:
-    home.leftovers_expected = True
-    job = command("sleep 300 & exit 3").wait(30)
-    assert job.exit_code == 3
-
-
-def test_remove_takes_everything(home: HomeUnderTest) -> None:
-    job = command("echo hi").wait(30)
-    assert os.path.exists(home.job_file(job.id, "out"))
-    job.remove()
-    assert not os.path.exists(home.job_dir(job.id))
-    with pytest.raises(vigie.NotFound):
-        vigie.get(job.id)
-    with pytest.raises(vigie.NotFound):
-        job.result(5)
-
-
-def test_a_running_job_is_not_removed(tmp_path: Path) -> None:
-    job = command(f"while [ ! -e {tmp_path}/end ]; do sleep 0.02; done")
-    with pytest.raises(vigie.VigieError, match="stop it first"):
-        job.remove()
-    (tmp_path / "end").touch()
-    job.wait(30)
-
-
-# --- workers ----------------------------------------------------------------------------
-
-
-def test_a_function_that_ends_its_process_charges_itself_alone() -> None:
-    before = [vigie.start(work.double, i) for i in range(3)]
-    bad = vigie.start(work.exit_process, 5)
-    after = [vigie.start(work.double, i) for i in range(3)]
-    assert (bad.wait(30).reason, bad.exit_code) == ("exit", 5)
-    assert [job.result(30) for job in before + after] == [0, 2, 4] * 2
-
-
-def test_children_left_behind_are_ended() -> None:
-    pid = vigie.start(work.leave_child).result(30)
-    until(lambda: not os.path.exists(f"/proc/{pid}"))
-    assert vigie.start(work.double, 1).result(30) == 2
-
-
-def test_an_interpreter_that_is_none_fails_the_job() -> None:
-    with pytest.raises(vigie.VigieError):
-        vigie.task(python="/bin/false")(work.double).start(1).result(30)
-
-
-def test_a_fresh_process_each() -> None:
-    pids = [vigie.task(fresh=True)(os.getpid).start().result(30) for _ in range(3)]
-    assert len(set(pids)) == 3
-
-
-def test_the_environment_is_the_jobs_own(tmp_path: Path) -> None:
-    job = vigie.task(env={"COLOUR": "blue"}, cwd=str(tmp_path))(work.environment).start("COLOUR", "VIGIE_JOB")
-    assert job.result(30) == ["blue", str(job.id), str(tmp_path)]
-    assert vigie.start(work.environment, "COLOUR").result(30)[0] is None
-
-
-# --- output ---------------------------------------------------------------------------
-
-
-def test_records_come_in_order_and_typed() -> None:
-    job = vigie.start(work.talk)
-    assert job.result(30) == "done"
-    records = job.logs()
-    assert [(r.stream, r.text.strip() if r.text else r.value) for r in records if r.stream != "result"] == [
-        ("output", "printed"),
-        ("error", "complained"),
-        ("warning", records[2].text.strip()),
-        ("error", "logged"),
-        ("output", {"yielded": 1}),
-        ("output", (1, 2)),
-        ("output", "last"),
-    ]
-    times = [r.time for r in records]
-    assert times == sorted(times)
-
-
-def test_receive_gives_what_is_new() -> None:
-    job = command("echo one; echo two").wait(30)
-    assert job.receive(keep=True) == ["one\n", "two\n"]
-    assert job.receive() == ["one\n", "two\n"]
-    assert job.receive() == []
-    assert job.receive(reader="another") == ["one\n", "two\n"]
-
-
-def test_bytes_are_kept_exactly(tmp_path: Path, home: HomeUnderTest) -> None:
-    blob = os.urandom(200_000) + b"\x00\n\xff" + b"y" * 5_000_000
-    (tmp_path / "in").write_bytes(blob)
-    job = vigie.start(["cat"], stdin=str(tmp_path / "in")).wait(30)
-    assert Path(home.job_file(job.id, "out")).read_bytes() == blob
-
-
-def test_live_records_come_while_it_runs(tmp_path: Path) -> None:
-    job = command(f"echo one; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; echo two")
-    seen = []
-    for record in job:
-        seen.append(record.text)
-        (tmp_path / "go").touch()
-    assert seen == ["one\n", "two\n"]
-
-
-# --- waiting -----------------------------------------------------------------------------
+# Waiting ----------------------------------------------------------------------------
 
 
 def test_waiting_has_a_limit(tmp_path: Path) -> None:
-    job = command(f"while [ ! -e {tmp_path}/end ]; do sleep 0.02; done")
+    job = command(until_there(tmp_path / "end"))
     with pytest.raises(vigie.WaitTimeout):
         job.wait(0.05)
     (tmp_path / "end").touch()
@@ -487,13 +248,6 @@ def test_callbacks_and_await_share_the_work() -> None:
     until(lambda: sorted(called) == [job.id for job in jobs])
 
 
-def test_records_can_be_awaited() -> None:
-    async def read() -> list[str | None]:
-        return [record.text async for record in command("echo a; echo b")]
-
-    assert asyncio.run(read()) == ["a\n", "b\n"]
-
-
 def test_jobs_are_found_by_name_and_state() -> None:
     job = command("exit 1", name="bad").wait(30)
     assert vigie.get("bad") == job
@@ -502,42 +256,7 @@ def test_jobs_are_found_by_name_and_state() -> None:
     assert vigie.jobs(name="b*") == [job]
 
 
-def test_records_of_every_attempt_stay(tmp_path: Path) -> None:
-    """The first attempts' records are small and would be overwritten by the last one's."""
-    job = vigie.task(retries=2, backoff=0.01)(_say_and_fail).start(str(tmp_path / "n")).wait(30)
-    job.retry()
-    until(lambda: job.done() and job.info()["attempt"] == 6)
-    assert [record.text for record in job.logs() if record.stream == "output"] == [f"try {i}\n" for i in range(1, 7)]
-
-
-def _say_and_fail(counter: str) -> None:
-    work.witness(counter, "x")
-    print("try", Path(counter).read_text().count("x"))
-    raise RuntimeError("again")
-
-
-def test_the_order_of_two_streams_is_known_at_the_end() -> None:
-    job = command("echo a; sleep 0.1; echo b >&2; sleep 0.1; echo c").wait(30)
-    assert [(record.stream, record.text) for record in job.logs()] == [
-        ("output", "a\n"),
-        ("error", "b\n"),
-        ("output", "c\n"),
-    ]
-
-
-def test_empty_files_of_an_attempt_that_is_retried_do_not_stay(home: HomeUnderTest) -> None:
-    job = command("echo x; exit 1", retries=1, backoff=0.01).wait(30)
-    assert sorted(os.listdir(home.job_dir(job.id))) == ["out", "out.2"]
-
-
-def test_stopping_a_chain_stops_all_of_it() -> None:
-    first = command("true", delay="1h")
-    second = command("true", after=first)
-    call("stop", ids=[first.id, second.id])
-    assert (first.state, second.state) == ("stopped", "stopped")
-
-
-# --- many at once, and again and again ------------------------------------------
+# Many at once, and again and again --------------------------------------------------
 
 
 def test_many_that_are_stored_as_one_give_their_results_one_by_one() -> None:

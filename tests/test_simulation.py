@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from simulation.deeds import Script
+from simulation.installed import installed
 from simulation.kernel import SECOND
 from simulation.machine import Machine
-from simulation.processes import Now, installed
+from simulation.now import Now
 from simulation.world import World
 from vigie.agent.core import Who
 

@@ -13,6 +13,7 @@ import apsw
 
 from simulation.clients import KEYS
 from simulation.deeds import Broken, Deed, spec_of
+from simulation.now import Now
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -264,8 +265,6 @@ class Checks:
         finally:
             db.close()
             # What this look has moved from the log to the file is as it was.
-            from simulation.processes import Now
-
             Now.vfs.disk.files.clear()
 
     def _nothing_missing(self, db: apsw.Connection, when: str) -> None:

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from simulation.deeds import Script
 from simulation.kernel import SECOND
-from simulation.processes import Now
+from simulation.now import Now
 from simulation.world import World
 
 #: One byte a choice: cheap to draw, and zero is always the simplest choice.

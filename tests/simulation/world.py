@@ -14,12 +14,16 @@ from typing import Any
 
 import apsw
 
+from simulation.agent import SimAgent
 from simulation.checks import Checks
 from simulation.clients import Clients
 from simulation.deeds import Broken, Deed, Script, exit_of
 from simulation.disk import Disk, PowerFails
+from simulation.keeper import SimKeeper
 from simulation.kernel import NEVER, SECOND, Kernel, Killed, Proc
-from simulation.processes import Connections, Now, SimAgent, SimKeeper, SimWorker
+from simulation.now import Now
+from simulation.store import Connections
+from simulation.worker import SimWorker
 from vigie.agent.marks import Marks
 from vigie.config import Home
 from vigie.store.sqlite import Store
