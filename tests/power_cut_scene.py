@@ -20,9 +20,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import vigie
 import work
-from vigie import frames, workfiles
+from vigie import frames, locks, workfiles
 from vigie.config import Home, sync_directory
-from vigie.launch import lock_holder
 from vigie.session import session
 from vigie.store.sqlite import LOG
 
@@ -116,7 +115,7 @@ def whole(how: str) -> None:
     # The log goes into the database, and another agent begins a new one.
     client.shutdown()
     if how == "turns":
-        while lock_holder(session().home) is not None:
+        while locks.holder(session().home.lock) is not None:
             time.sleep(0.01)
         altered_agent(_SHORT_LOG.format(size=SHORT))
     for job in commands(many):
@@ -127,7 +126,7 @@ def whole(how: str) -> None:
     elif how == "many":
         another_turn(80, 100_000, LOG)
     client.call("backup", path=None)
-    agent = lock_holder(session().home)
+    agent = locks.holder(session().home.lock)
     assert agent is not None
     os.kill(agent, signal.SIGKILL)
     for job in commands(many):

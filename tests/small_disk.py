@@ -20,9 +20,8 @@ import pytest
 import vigie
 import work
 from conftest import HomeUnderTest, kill, until
-from vigie import workfiles
+from vigie import locks, workfiles
 from vigie.client import Client
-from vigie.launch import lock_holder
 from vigie.session import session
 
 SIZE = "8m"
@@ -70,7 +69,7 @@ def goes_on(place: Place) -> None:
     command = place.waiting(7)
     function = vigie.start(work.begin_then_wait, str(place.room / "begun2"), str(place.room / "end"))
     until((place.room / "begun2").exists)
-    agent = lock_holder(place.home)
+    agent = locks.holder(place.home.lock)
     place.fill()
     said = no_room(place)
     assert "no space" in said, said
@@ -84,7 +83,7 @@ def goes_on(place: Place) -> None:
     assert command.wait(30).exit_code == 7
     assert function.result(30) == "ended"
     assert vigie.start(["true"]).result(30) == 0
-    assert lock_holder(place.home) == agent
+    assert locks.holder(place.home.lock) == agent
 
 
 def starts_again(place: Place) -> None:
@@ -117,14 +116,14 @@ def workers_without_room(place: Place) -> None:
     client = session().client
     client.call("queue_pause", name="default")
     job = vigie.start(work.double, 21)
-    agent = lock_holder(place.home)
+    agent = locks.holder(place.home.lock)
     place.fill()
     with pytest.raises(vigie.VigieError, match="no space"):
         client.call("queue_resume", name="default")
     place.empty()
     client.call("queue_resume", name="default")
     assert job.result(30) == 42
-    assert lock_holder(place.home) == agent
+    assert locks.holder(place.home.lock) == agent
 
 
 def pages_without_room(place: Place) -> None:

@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 
 from conftest import until
-from vigie import frames
+from holding import held
+from vigie import frames, locks
 from vigie.client import Client
 from vigie.config import Home
 from vigie.errors import AgentUnreachable, NotFound
-from vigie.launch import agent_environment, launch, lock_holder
+from vigie.launch import agent_environment, launch
 from vigie.sockets import bind_unix
 
 Answer = Callable[..., None]
@@ -409,18 +410,14 @@ def test_the_agents_environment_is_small(home: Home, monkeypatch: pytest.MonkeyP
 
 def test_who_holds_the_lock_is_seen_without_taking_it(home: Home) -> None:
     home.create()
-    assert lock_holder(home) is None
-    code = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(flush=True); sys.stdin.read()"
-    holder = subprocess.Popen([sys.executable, "-c", code, home.lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert holder.stdout is not None
-    holder.stdout.readline()
-    assert lock_holder(home) == holder.pid
-    holder.communicate()
-    assert lock_holder(home) is None
+    assert locks.holder(home.lock) is None
+    with held(home.lock) as pid:
+        assert locks.holder(home.lock) == pid
+    assert locks.holder(home.lock) is None
 
 
 def test_who_holds_the_lock_is_seen_while_others_take_and_release_theirs(home: Home, tmp_path: Path) -> None:
-    """The kernel then leaves lines out of its table: one look in twenty missed the agent."""
+    """The kernel then leaves lines out of /proc/locks: one look in twenty missed the agent."""
     home.create()
     code = """
 import fcntl, sys
@@ -432,30 +429,27 @@ while True:
     fcntl.lockf(f, fcntl.LOCK_UN)
 """
     with contextlib.ExitStack() as stack:
-        for path in (home.lock, *(tmp_path / f"held-{i}" for i in range(120))):
-            held = stack.enter_context(open(path, "w"))
-            fcntl.flock(held, fcntl.LOCK_EX)
+        for i in range(120):
+            file = stack.enter_context(open(tmp_path / f"held-{i}", "w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        pid = stack.enter_context(held(home.lock))
         for i in range(2):
             words = [sys.executable, "-c", code, str(tmp_path / f"busy-{i}")]
             busy = stack.enter_context(subprocess.Popen(words, stdout=subprocess.PIPE))
             stack.callback(busy.kill)
             assert busy.stdout is not None
             busy.stdout.readline()
-        assert {lock_holder(home) for _ in range(300)} == {os.getpid()}
+        assert {locks.holder(home.lock) for _ in range(300)} == {pid}
 
 
 @pytest.mark.slow
 def test_an_agent_that_gave_way_to_one_that_died_is_started_again(home: Home) -> None:
     """The first one finds the lock taken; who took it goes as soon as that is logged."""
     home.create()
-    code = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(flush=True); sys.stdin.read()"
-    holder = subprocess.Popen([sys.executable, "-c", code, home.lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert holder.stdout is not None
-    holder.stdout.readline()
     found: list[socket.socket] = []
     starter = threading.Thread(target=lambda: found.append(launch(home)))
-    starter.start()
-    until(lambda: os.path.exists(home.agent_log) and "serves" in Path(home.agent_log).read_text())
-    holder.communicate()
+    with held(home.lock):
+        starter.start()
+        until(lambda: os.path.exists(home.agent_log) and "serves" in Path(home.agent_log).read_text())
     starter.join()
     found[0].close()

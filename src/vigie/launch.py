@@ -19,18 +19,17 @@ import socket
 import sys
 import time
 
+from vigie import locks
 from vigie.config import Home
 from vigie.errors import AgentUnreachable, VigieError
 from vigie.sockets import connect_unix
 
-__all__ = ["DEADLINE", "agent_environment", "launch", "lock_holder"]
+__all__ = ["DEADLINE", "agent_environment", "launch"]
 
 #: Seconds for an agent to accept.
 DEADLINE = 10.0
 #: Agents to start within that time: one may give way to another that is killed a moment later.
 TRIES = 3
-#: The kernel gives its table of locks a page at a time: when others let go meanwhile, a line is left out.
-_LOOKS = 5
 
 _KEPT = ("HOME", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "USER", "LOGNAME", "TZ", "LD_LIBRARY_PATH")
 _OURS = ("VIGIE_CRASH_AT", "VIGIE_DEBUG")
@@ -157,7 +156,7 @@ def _await(home: Home, deadline: float, watch: int | None) -> socket.socket | No
         except OSError as error:
             why = error
         # One that lost the race for the lock ends; then the winner will accept.
-        if gone and lock_holder(home) is None:
+        if gone and locks.holder(home.lock) is None:
             return None
         if time.monotonic() > deadline:
             raise AgentUnreachable(
@@ -169,25 +168,6 @@ def _await(home: Home, deadline: float, watch: int | None) -> socket.socket | No
         else:
             select.select([watch], [], [], pause)
         pause = min(pause * 1.5, 0.1)
-
-
-def lock_holder(home: Home) -> int | None:
-    """Give the pid of the agent that holds a home's lock, as the kernel lists it; None: free.
-
-    Looking never takes the lock, not even for the moment in which another agent
-    would find it taken.
-    """
-    try:
-        inode = str(os.stat(home.lock).st_ino)
-        for _ in range(_LOOKS):
-            with open("/proc/locks", encoding="ascii", errors="replace") as table:
-                for line in table:
-                    words = line.split()
-                    if "FLOCK" in words and "->" not in words and words[5].rpartition(":")[2] == inode:
-                        return int(words[4])
-    except OSError:
-        pass
-    return None
 
 
 def _size(path: str) -> int:

@@ -6,10 +6,9 @@ the lock should cost little.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 
+from vigie import locks
 from vigie.config import Home
 from vigie.errors import VigieError
 
@@ -28,17 +27,11 @@ def take_lock(home: Home) -> int:
     AlreadyRunning
         When another agent has it; the message names its pid.
     """
-    fd = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return locks.take(home.lock)
     except BlockingIOError:
-        pid = os.pread(fd, 32, 0).decode().strip() or "unknown"
-        os.close(fd)
+        pid = locks.holder(home.lock) or "unknown"
         raise AlreadyRunning(f"an agent serves {home.root} already: pid {pid}", "vigie agent status") from None
-    with contextlib.suppress(OSError):  # a full disk; who looks for the holder asks the kernel
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd
 
 
 def make_secret(home: Home) -> None:

@@ -95,9 +95,9 @@ def _end(client: Client, out: Context) -> int | None:
     AgentUnreachable
         When it does not end.
     """
-    from vigie.launch import lock_holder
+    from vigie import locks
 
-    pid = lock_holder(out.home)
+    pid = locks.holder(out.home.lock)
     watch = None if pid is None else _pidfd(pid)
     try:
         if not client.shutdown() and pid is None:
@@ -256,16 +256,12 @@ class _Lock:
         self.home = out.home
 
     def __enter__(self) -> None:
-        import fcntl
+        from vigie import locks
 
-        self.fd = os.open(self.home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.fd = locks.take(self.home.lock)
         except BlockingIOError:
-            os.close(self.fd)
             raise Refused("another agent was started meanwhile", "vigie agent stop, and again") from None
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
 
     def __exit__(self, *error: object) -> None:
         os.close(self.fd)

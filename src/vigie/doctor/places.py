@@ -7,6 +7,7 @@ import shlex
 import stat
 from typing import Any
 
+from vigie import locks
 from vigie.config import Home
 from vigie.doctor.check import Check, fail, note, ok, warn
 
@@ -14,7 +15,6 @@ __all__ = [
     "Mount",
     "disk",
     "file_system",
-    "flock_holder",
     "home",
     "lock",
     "mount_of",
@@ -182,32 +182,13 @@ def ask(path: str) -> dict[str, object]:
                 seen |= header
 
 
-def flock_holder(locks: str, device: int, inode: int) -> int | None:
-    """Find who holds an flock on a file, from the text of ``/proc/locks``.
-
-    Reading it leaves the lock alone: taking it to see would turn an agent away.
-    The pid is 0 for a holder in another namespace; None when nobody holds it.
-
-    >>> flock_holder("1: FLOCK  ADVISORY  WRITE 4711 fe:01:99 0 EOF", 0xfe01, 99)
-    4711
-    """
-    wanted = f"{os.major(device):02x}:{os.minor(device):02x}:{inode}"
-    for line in locks.splitlines():
-        fields = line.split()
-        # A waiter's line has an arrow in front.
-        if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5] == wanted:
-            return max(0, int(fields[4]))
-    return None
-
-
 def lock(where: Home) -> Check:
     """Tell who holds ``agent.lock``."""
     try:
-        info = os.stat(where.lock)
+        os.stat(where.lock)
     except FileNotFoundError:
         return ok("lock", "agent.lock is not there yet: no agent has run in this home")
-    with open("/proc/locks", encoding="ascii", errors="replace") as text:
-        holder = flock_holder(text.read(), info.st_dev, info.st_ino)
+    holder = locks.holder(where.lock)
     if holder is None:
         return ok("lock", "agent.lock is free: no agent runs")
     said = f"agent.lock is held by pid {holder}" if holder else "agent.lock is held by a process out of sight"

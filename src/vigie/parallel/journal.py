@@ -471,15 +471,30 @@ def _make_directories(path: str) -> None:
 
 def _holder(fd: int) -> str:
     """Say who has the lock on a file."""
-    from vigie.doctor.places import flock_holder
-
     info = os.fstat(fd)
     pid = None
     with contextlib.suppress(OSError), open("/proc/locks", encoding="ascii", errors="replace") as table:
-        pid = flock_holder(table.read(), info.st_dev, info.st_ino)
+        pid = _flock_holder(table.read(), info.st_dev, info.st_ino)
     if pid == os.getpid():
         return f"pid {pid}, this very process"
     return f"pid {pid}" if pid else "a process out of sight"
+
+
+def _flock_holder(locks: str, device: int, inode: int) -> int | None:
+    """Find who holds an flock on a file, from the text of ``/proc/locks``.
+
+    The pid is 0 for a holder in another namespace; None when nobody holds it.
+
+    >>> _flock_holder("1: FLOCK  ADVISORY  WRITE 4711 fe:01:99 0 EOF", 0xfe01, 99)
+    4711
+    """
+    wanted = f"{os.major(device):02x}:{os.minor(device):02x}:{inode}"
+    for line in locks.splitlines():
+        fields = line.split()
+        # A waiter's line has an arrow in front.
+        if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5] == wanted:
+            return max(0, int(fields[4]))
+    return None
 
 
 def _read_at(fd: int, length: int, at: int) -> bytes:

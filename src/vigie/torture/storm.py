@@ -19,10 +19,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import vigie
-from vigie import procs
+from vigie import locks, procs
 from vigie.client import Client
 from vigie.errors import VigieError
-from vigie.launch import lock_holder
 from vigie.procs import Identity
 from vigie.session import session
 from vigie.torture.books import Evidence, Kill, Verdict, judge
@@ -221,7 +220,7 @@ class Storm:
         # By the lock: one that only competes for it does not serve, and between fork and exec
         # a child looks like its parent, though it is a job's by the time we signal.
         if kind == "agent":
-            pid = lock_holder(self.home)
+            pid = locks.holder(self.home.lock)
         elif kind == "keeper":
             pid = self._keeper()
         else:
