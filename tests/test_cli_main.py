@@ -276,6 +276,31 @@ def test_a_home_that_cannot_be_made(vigie: Program, home: Any) -> None:
     assert f"cannot use {home.root}" in done.stderr
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupt_in_a_destructor_is_not_lost(name: str, code: int) -> None:
+    """Python lets nothing out of one: the verb would go on as if nobody had typed Ctrl-C."""
+    program = f"""
+import os, signal, sys, time
+from vigie.cli import main
+class Verb:
+    def run(args, out):
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+        Dying()
+        print("the destructor has returned", flush=True)
+        time.sleep(60)
+        return 0
+    parse = lambda words, prog: words
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+main.load = lambda verb: Verb
+sys.argv = ["vigie", "start"]
+main.entry()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "the destructor has returned\n", "")
+
+
 def test_nobody_reads_the_output(home: Any) -> None:
     read, write = os.pipe()
     os.close(read)
