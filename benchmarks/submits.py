@@ -14,7 +14,7 @@ from harness import HERE, Result, Side, in_turn, scaled, together
 from homes import hold, own_home
 
 ONE = 1_000
-EACH = 500
+EACH = 2_000
 CLIENTS = 8
 
 

@@ -76,6 +76,7 @@ class _Thread(threading.Thread):
 
     def _batch(self, batch: Batch) -> None:
         crew = self.crew
+        last = len(batch.items) - 1
         for position, item in enumerate(batch.items):
             began = time.monotonic_ns()
             with crew.lock:
@@ -84,12 +85,14 @@ class _Thread(threading.Thread):
                 if position == 0 and not crew.begins(batch):
                     crew.events.put(Lost(batch.index, item, 0, self.number, "stopped", 0))
                     return
+                crew.working += position == 0
                 self.at = (batch, position, began)
             made = self._item(batch, position, item, began)
             with crew.lock:
                 if self.abandoned:
                     return
                 self.at = None
+                crew.working -= position == last
                 crew.events.put(made)
             del made, item
 
@@ -136,6 +139,8 @@ class Threads:
         #: A run may be collected, and so closed, wherever memory is asked for: also by whoever holds it.
         self.lock = threading.RLock()
         self.abandoned = 0
+        #: How many threads are at an item, and were not abandoned.
+        self.working = 0
         self._wait = wait
         #: Batches that no thread has begun.
         self._unbegun: set[int] = set()
@@ -244,9 +249,7 @@ class Threads:
     def _reinforce(self) -> None:
         """Start threads for batches that nobody would begin before others end."""
         while self._unbegun and self.size() < self.limit:
-            with self.lock:
-                needed = len(self._unbegun) + sum(thread.at is not None for thread in self._threads)
-            if self.size() >= needed:
+            if self.size() >= len(self._unbegun) + self.working:
                 return
             self._start()
 
@@ -358,6 +361,7 @@ class Threads:
             if thread.at is not at:
                 return False
             thread.abandoned = True
+            self.working -= 1
         batch, position, began = at
         self.abandoned += 1
         self._threads.remove(thread)
