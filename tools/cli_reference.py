@@ -15,6 +15,7 @@ from vigie.cli.main import load, parser_of
 EXIT = {
     "run": "the work's own; 128+N when signal N ended it; 124 after its timeout; 126 it may not be run; 127 not found; "
     "125 an error of Vigie's own, or nobody knows how it ended; 130 after Ctrl-C",
+    "map": "how many items failed, 101 for more than 100; 125 an error of Vigie's own; 130 after Ctrl-C",
     "wait": "0 when all have completed, 1 when one ended otherwise, 124 when the time is up",
     "stop": "1 when processes are left",
     "suspend": "1 when one was refused",

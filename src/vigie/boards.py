@@ -17,12 +17,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["BOARD", "ORDERS", "RUNNER", "Orders", "append_order", "read_board", "write_board"]
+__all__ = ["BOARD", "ORDERS", "RUNNERS", "Orders", "append_order", "read_board", "write_board"]
 
 #: Their names in the job's directory.
 BOARD, ORDERS = "map", "orders"
-#: The function that such a job runs: by it the agent knows one.
-RUNNER = "vigie.parallel.background:run"
+#: The functions that such jobs run: by them the agent knows one.
+RUNNERS = ("vigie.parallel.background:run", "vigie.shellmap.background:run")
 #: Bytes of the board: written in one go, blanks behind the object.
 _SIZE = 4096
 

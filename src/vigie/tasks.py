@@ -76,7 +76,7 @@ class Task(Generic[P, R]):
         AgentUnreachable
             When the agent cannot be reached or started.
         """
-        return _start_function(self.__vigie_function__, [(args, kwargs)], self._given or self._options)[0]
+        return start_function(self.__vigie_function__, [(args, kwargs)], self._given or self._options)[0]
 
     def map(self, items: Iterable[Any], /, **options: Any) -> Run:
         """Call it with each item, several at once, and give the results as they come.
@@ -92,7 +92,7 @@ class Task(Generic[P, R]):
     def start_many(self, calls: Iterable[Sequence[Any]]) -> list[Job]:
         """Start it once for each tuple of arguments, in one commit."""
         given = self._given or self._options
-        return _start_function(self.__vigie_function__, [(tuple(args), {}) for args in calls], given)
+        return start_function(self.__vigie_function__, [(tuple(args), {}) for args in calls], given)
 
 
 @overload
@@ -149,7 +149,7 @@ def start(what: Any, /, *args: Any, **kwargs: Any) -> Job:
     """
     if callable(what):
         options = what._options if isinstance(what, Task) else {}
-        return _start_function(what, [(args, kwargs)], options)[0]
+        return start_function(what, [(args, kwargs)], options)[0]
     if isinstance(what, str | bytes):
         raise UsageError(
             f"a command is a list of words, not {what!r}", f"vigie.start([{what!r}]) or ['/bin/sh', '-c', line]"
@@ -176,7 +176,7 @@ def start_many(function: Callable[..., Any], calls: Iterable[Sequence[Any]], /) 
     ``start_many(checksum, [(path,) for path in paths])``
     """
     options = function._options if isinstance(function, Task) else {}
-    return _start_function(function, [(tuple(args), {}) for args in calls], options)
+    return start_function(function, [(tuple(args), {}) for args in calls], options)
 
 
 def start_map(
@@ -245,7 +245,7 @@ def start_map(
     except payload.PayloadError as error:
         raise NotSerializable(str(error)) from None
     call = (session().home.root, reference, code, everything, {**given, **crew, "on": on})
-    return _start_function(run, [(call, {})], options, label=f"map {label} over {len(everything):,} items")[0]
+    return start_function(run, [(call, {})], options, label=f"map {label} over {len(everything):,} items")[0]
 
 
 def _options(given: dict[str, Any]) -> Options:
@@ -257,7 +257,7 @@ def _options(given: dict[str, Any]) -> Options:
     return Options(**given)
 
 
-def _start_function(
+def start_function(
     function: Any, calls: list[tuple[tuple[Any, ...], dict[str, Any]]], given: dict[str, Any] | Options,
     label: str | None = None,
 ) -> list[Job]:  # fmt: skip

@@ -144,8 +144,8 @@ class Control:
         order = _order(request.get("order"))
         row = self.core.store.job(job)
         function = None if row is None else self.core.store.one("task_code", (row.task,))
-        if row is None or function is None or function[0] != boards.RUNNER:
-            raise Refused(f"job {job} is no parallel run", "vigie.start_map starts one")
+        if row is None or function is None or function[0] not in boards.RUNNERS:
+            raise Refused(f"job {job} is no parallel run", "vigie map --background and vigie.start_map start one")
         if row.state in FINISHED:
             raise Refused(f"job {job} is {public_state(row.state)} already", f"vigie retry {job}")
         self.core.log("steer", job, who=who, detail=order)

@@ -121,12 +121,26 @@ _JOBS: dict[str, tuple[str, ...]] = {
     "drain": ("running", "suspended"),
     "skip": ("running", "suspended"),
 }
-_FILES = ("--env-file", "--stdin", "--python", "-o", "--output")
+#: Verbs behind whose options stands a command.
+_COMMANDS = ("start", "run", "map")
+_FILES = (
+    "--env-file",
+    "--stdin",
+    "--python",
+    "-o",
+    "--output",
+    "-a",
+    "--arg-file",
+    "--joblog",
+    "--results",
+    "--tmpdir",
+)
 _FIXED = {
     "--state": JOB_STATES,
     "--stream": STREAMS,
     "--on-lost": ("fail", "rerun"),
     "--rate": ("none",),
+    "--halt": ("now,fail=1", "soon,fail=1", "now,success=1", "soon,fail=10%"),
     "--slots": ("default",),
 }
 _LISTS = ("--state", "--stream")
@@ -195,10 +209,12 @@ def _candidates(words: list[str], out: Context) -> Candidates:
 
         return [(verb, about.partition(";")[0]) for verb, about in verbs() if verb.startswith(current)]
     verb, before = words[0], words[1:-1]
-    if verb in ("start", "run"):
-        from vigie.cli.options import split_words
+    if verb in _COMMANDS:
+        from vigie.cli.main import load
 
-        options, what, literal = split_words(before)
+        options, what, literal = load(verb).split_words(before)
+        if verb == "map" and any(word.startswith(":::") for word in what):
+            return [(":files", "")]
         if what or literal:
             return [(f":command {len(what) + 1}", "")]
         before = options
@@ -237,7 +253,7 @@ def _of_action(parser: argparse.ArgumentParser, before: Sequence[str]) -> dict[s
 def _positional(verb: str, before: Sequence[str], out: Context) -> Candidates:
     if verb in _JOBS:
         return _jobs(out, _JOBS[verb])
-    if verb in ("start", "run"):
+    if verb in _COMMANDS:
         return [(":command 1", "")]
     if verb == "queue":
         return _queues(out) if before else [(action, "") for action in ("list", "set", "pause", "resume")]
@@ -267,7 +283,7 @@ def _value(verb: str, option: str, current: str, out: Context) -> Candidates:
         return _queues(out)
     if option in ("--after", "--after-any"):
         return _jobs(out, ())
-    if option in ("--name", "-n") and verb not in ("start", "run"):
+    if option in ("--name", "-n") and verb not in _COMMANDS:
         return _names(out)
     if option == "--cwd":
         return [(":dirs", "")]

@@ -26,6 +26,7 @@ VERBS = {
     "": "overview",
     "start": "start",
     "run": "run",
+    "map": "map",
     "jobs": "jobs",
     "show": "show",
     "why": "why",
@@ -57,10 +58,11 @@ _ELSEWHERE = {
     "kill": "stop", "cancel": "stop", "abort": "stop", "pause": "suspend", "freeze": "suspend",
     "continue": "resume", "unpause": "resume", "restart": "retry", "rerun": "retry",
     "rm": "remove", "delete": "remove", "clean": "remove --finished", "prune": "remove --finished",
-    "throttle": "limit", "queues": "queue list", "slots": "queue list", "check": "doctor", "tutorial": "demo",
+    "parallel": "map", "xargs": "map", "foreach": "map", "throttle": "limit",
+    "queues": "queue list", "slots": "queue list", "check": "doctor", "tutorial": "demo",
 }  # fmt: skip
 #: Verbs whose exit code is the work's own have this one for Vigie's errors.
-_OWN_ERROR = {"run": 125}
+_OWN_ERROR = {"run": 125, "map": 125}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

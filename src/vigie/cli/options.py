@@ -1,24 +1,19 @@
-"""Options that verbs share: those of ``start`` and ``run``, and SEL.
-
-``start`` has its options as a table and not as a parser alone, since WHAT begins
-at the first word that is neither an option nor an option's value: what stands
-behind it belongs to the command, however much it looks like ours.
-"""
+"""Options that verbs share: those of ``start`` and ``run``, and SEL."""
 
 from __future__ import annotations
 
+from vigie.cli.table import Parsed, Table
 from vigie.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-    from typing import Any
 
     from vigie.cli.context import Context
     from vigie.submission import Options, Submission
 
-__all__ = ["WHAT", "Parsed", "add_selection", "add_start_options", "parse", "selection", "split_words", "submission"]
+__all__ = ["WHAT", "add_selection", "add_start_options", "parse", "selection", "split_words", "submission"]
 
 WHAT = """\
 WHAT is one of
@@ -28,8 +23,7 @@ WHAT is one of
   --shell LINE               a line for /bin/sh"""
 
 _OPTION = tuple[str, str, str | None, str]
-#: (title of the group, [(flags, destination, metavar or None for a switch, help)]).
-_GROUPS: list[tuple[str, list[_OPTION]]] = [
+_GROUPS: list[tuple[str | None, list[_OPTION]]] = [
     (
         "what to run",
         [
@@ -78,107 +72,29 @@ _GROUPS: list[tuple[str, list[_OPTION]]] = [
         ],
     ),
 ]
-#: Flag → (destination, metavar).
-_NAMES: dict[str, tuple[str, str | None]] = {
-    flag: (name, metavar) for _, options in _GROUPS for flags, name, metavar, _ in options for flag in flags.split()
-}
-_NAMES |= {
-    "--raw": ("raw", None),
-    "--dry-run": ("dry_run", None),
-    "--json": ("json", None),
-    "-h": ("help", None),
-    "--help": ("help", None),
-}
+_LAST: list[_OPTION] = [
+    ("--dry-run", "dry_run", None, "show what would be submitted, secrets redacted"),
+    ("--json", "json", None, "answer with a JSON object"),
+]
+_RAW: list[_OPTION] = [("--raw", "raw", None, "control sequences as they are, on a terminal too")]
+_START = Table([*_GROUPS, (None, _LAST)])
+_RUN = Table([*_GROUPS, (None, [*_LAST, *_RAW])])
 
 
 def add_start_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``start`` and ``run``."""
-    for title, options in _GROUPS:
-        group = parser.add_argument_group(title)
-        for flags, destination, metavar, text in options:
-            how: dict[str, Any] = {"dest": destination, "help": text}
-            if metavar is None:
-                how["action"] = "store_true"
-            elif metavar.endswith("+"):
-                how |= {"action": "append", "default": [], "metavar": metavar[:-1]}
-            else:
-                how["metavar"] = metavar
-            group.add_argument(*flags.split(), **how)
-    parser.add_argument("--dry-run", action="store_true", help="show what would be submitted, secrets redacted")
-    parser.add_argument("--json", action="store_true", help="answer with a JSON object")
-
-
-class Parsed:
-    """What :func:`parse` found, under the names that a parser would use."""
-
-    what: list[str]
-    literal: bool
-    json: bool
-    dry_run: bool
-    raw: bool
-    function: str | None
-    args: str | None
-    shell: str | None
-
-    def __init__(self) -> None:
-        for _, options in _GROUPS:
-            for _, name, metavar, _ in options:
-                setattr(self, name, False if metavar is None else [] if metavar.endswith("+") else None)
-        self.dry_run = self.json = self.raw = False
+    (_RUN if parser.prog.endswith("run") else _START).add_to(parser)
 
 
 def parse(words: Sequence[str], prog: str) -> Parsed | None:
     """Read the command line of ``start`` or ``run``; None when help is asked for.
-
-    By the table alone: building argparse's parser and what it imports would be a
-    third of the time that ``vigie start`` takes.
 
     Raises
     ------
     UsageError
         When an option is not known, has no value, or has one that it does not take.
     """
-    options, what, literal = split_words(words)
-    found = Parsed()
-    found.what, found.literal = what, literal
-    rest = iter(options)
-    for word in rest:
-        flag, value = _flag(word, prog)
-        if flag in ("-h", "--help"):
-            return None
-        name, metavar = _NAMES[flag]
-        if name == "raw" and not prog.endswith("run"):
-            raise _unknown(flag, prog)
-        if metavar is None:
-            if value is not None:
-                raise UsageError(f"{prog[6:]}: {flag} takes no value", f"{prog} --help")
-            setattr(found, name, True)
-            continue
-        if value is None:
-            value = next(rest, None)
-        if value is None:
-            raise UsageError(f"{prog[6:]}: {flag} needs a value", f"{prog} --help")
-        if metavar.endswith("+"):
-            getattr(found, name).append(value)
-        else:
-            setattr(found, name, value)
-    return found
-
-
-def _flag(word: str, prog: str) -> tuple[str, str | None]:
-    """Split ``--option=value`` and ``-nvalue``."""
-    flag, equals, value = word.partition("=")
-    if word.startswith("--") and flag in _NAMES:
-        return flag, value if equals else None
-    if not word.startswith("--") and word[:2] in _NAMES:
-        return word[:2], word[2:] or None
-    raise _unknown(flag, prog)
-
-
-def _unknown(flag: str, prog: str) -> UsageError:
-    from vigie.cli.parser import no_option
-
-    return no_option(flag, [name for name in _NAMES if name != "--raw" or prog.endswith("run")], prog)
+    return (_RUN if prog.endswith("run") else _START).parse(words, prog)
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str], bool]:
@@ -189,17 +105,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str], bool]:
     >>> split_words(["--now", "--", "--now"])
     (['--now'], ['--now'], True)
     """
-    at = 0
-    while at < len(words):
-        word = words[at]
-        if word == "--":
-            return list(words[:at]), list(words[at + 1 :]), True
-        if len(word) < 2 or not word.startswith("-"):
-            break
-        metavar = _NAMES.get(word, (None, None))[1]
-        # Its value too, even one that begins with a dash.
-        at += 1 if metavar is None else 2
-    return list(words[:at]), list(words[at:]), False
+    return _RUN.split(words)
 
 
 def submission(args: argparse.Namespace | Parsed, out: Context) -> Submission:

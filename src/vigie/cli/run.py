@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 
-from vigie.cli.options import WHAT, add_start_options, parse, submission
+from vigie.cli.options import WHAT, add_start_options, parse, split_words, submission
 from vigie.cli.start import key_held, show_dry, waiting
 from vigie.errors import UsageError, VigieError
 from vigie.terminal import PLAIN, Sanitizer
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vigie.cli.context import Context
     from vigie.streams import Piece
 
-__all__ = ["EXAMPLES", "NOTES", "SUMMARY", "USAGE", "add_arguments", "parse", "run"]
+__all__ = ["EXAMPLES", "NOTES", "SUMMARY", "USAGE", "add_arguments", "parse", "run", "split_words"]
 
 SUMMARY = "run something and show its output live; ends with the work's own exit code"
 USAGE = "vigie run [options] WHAT"
@@ -61,7 +61,6 @@ class _Detached(Exception):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add_start_options(parser)
-    parser.add_argument("--raw", action="store_true", help="control sequences as they are, on a terminal too")
 
 
 def run(args: argparse.Namespace, out: Context) -> int:

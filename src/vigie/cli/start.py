@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vigie.cli.options import WHAT, add_start_options, parse, submission
+from vigie.cli.options import WHAT, add_start_options, parse, split_words, submission
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vigie.cli.context import Context
     from vigie.submission import Submission
 
-__all__ = ["EXAMPLES", "NOTES", "SUMMARY", "USAGE", "add_arguments", "parse", "run"]
+__all__ = ["EXAMPLES", "NOTES", "SUMMARY", "USAGE", "add_arguments", "parse", "run", "split_words"]
 
 SUMMARY = "run something in the background; the id alone goes to stdout"
 USAGE = "vigie start [options] WHAT"

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from vigie import boards, callables
 from vigie.config import Home
@@ -25,7 +25,10 @@ from vigie.parallel.plan import Crew, Plan
 from vigie.parallel.resume import Resume
 from vigie.payload import told
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from vigie.parallel.course import Engine
+
+__all__ = ["Background", "Items", "job_directory", "run"]
 
 #: Seconds between two looks at the orders, and two writes of the board.
 LOOK = 0.1
@@ -36,15 +39,29 @@ NAMED = 10
 def run(home: str, reference: str | None, code: bytes | None, items: Sequence[Any], options: dict[str, Any]) -> Any:
     """Compute all items, as the function of a job; give the values, or the outcomes if errors are collected."""
     function = callables.find(reference, code or b"")
+    given = dict(options)
+    errors = given.pop("errors", None) or "raise"
+    chosen = {name: given.pop(name, None) for name in ("limit", "init", "recycle", "memory_limit")}
+    on = given.pop("on", None) or "processes"
+    plan = Plan(ordered=False, errors="collect", **{k: v for k, v in given.items() if v is not None})
+    crew = Crew(function, on, plan, **chosen)
+    directory = job_directory(home)
+    journal = Items(os.path.join(directory, "items"), fingerprint(function))
+    return Background(directory, crew.engine(), items, plan, journal, errors=errors).run()
+
+
+def job_directory(home: str) -> str:
+    """Give the directory of the job that this is, which is made if it is missing."""
     directory = Home(home).job_dir(int(os.environ["VIGIE_JOB"]))
-    return _Background(directory, function, items, dict(options)).run()
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    return directory
 
 
-class _Items(Resume):
-    """The journal of the job: an item's key is its place."""
+class Items(Resume):
+    """The journal of the job: an item's key is its place; ``function`` is the fingerprint of what computes them."""
 
-    def __init__(self, path: str, function: Callable[[Any], Any]) -> None:
-        self._journal = Journal.open(path, function=fingerprint(function))
+    def __init__(self, path: str, function: str) -> None:
+        self._journal = Journal.open(path, function=function)
         self._keys = {}
         self._closed = False
 
@@ -76,23 +93,28 @@ def _key(index: int) -> bytes:
     return index.to_bytes(16, "little")
 
 
-class _Background:
-    """One attempt at a parallel run."""
+class Background:
+    """One attempt at a parallel run.
+
+    Parameters
+    ----------
+    directory:
+        Of the job: its board, its orders and its journal are there.
+    engine:
+        What computes the items.
+    errors:
+        As of :func:`vigie.start_map`.
+    """
 
     def __init__(
-        self, directory: str, function: Callable[[Any], Any], items: Sequence[Any], options: dict[str, Any]
+        self, directory: str, engine: Engine, items: Sequence[Any], plan: Plan, journal: Items, *, errors: str = "raise"
     ) -> None:
         self._directory = directory
         self._items = items
-        self._errors = options.pop("errors", None) or "raise"
-        chosen = {name: options.pop(name, None) for name in ("limit", "init", "recycle", "memory_limit")}
-        on = options.pop("on", None) or "processes"
-        plan = Plan(ordered=False, errors="collect", **{k: v for k, v in options.items() if v is not None})
-        crew = Crew(function, on, plan, **chosen)
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        self._journal = _Items(os.path.join(directory, "items"), function)
+        self._errors = errors
+        self._journal = journal
         self._orders = boards.Orders(directory)
-        self._engine = crew.engine()
+        self._engine = engine
         self._course = Course(self._engine, items, plan, self._journal, self)
         self._failed: dict[int, Outcome[Any]] = {}
         self._drained = False
@@ -125,6 +147,11 @@ class _Background:
         ended = tally.done + tally.earlier + tally.failed
         if self._drained and ended < count:
             raise ItemStopped(f"drained: {ended:,} of {count:,} items have ended; vigie retry does the rest")
+        return self._values()
+
+    def _values(self) -> Any:
+        """Give the result of the job, all items having ended."""
+        count = len(self._items)
         if self._errors != "collect":
             return [self._journal.value(index) for index in range(count) if index not in self._failed]
         return [self._failed.get(index) or self._value(index) for index in range(count)]

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from vigie.parallel.outcome import Outcome
     from vigie.parallel.plan import Plan
-    from vigie.parallel.resume import Resume
 
     class Engine(Protocol):
         """Where items are computed; see ``vigie.engines``."""
@@ -41,6 +40,15 @@ if TYPE_CHECKING:
         def poll(self, wait: float | None) -> list[Event]: ...
         def close(self) -> None: ...
 
+    class Earlier(Protocol):
+        """What was done in earlier runs, and where to note what is done now; see ``vigie.parallel.resume``."""
+
+        def earlier(self, index: int, item: Any) -> bytes | None: ...
+        def done(self, group: Group) -> None: ...
+        def failed(self, index: int, error: BaseException) -> None: ...
+        def sync(self) -> None: ...
+        def close(self) -> None: ...
+
     class Show(Protocol):
         """Whoever wants to know how far a run is; see ``vigie.parallel.progress``."""
 
@@ -49,7 +57,7 @@ if TYPE_CHECKING:
         def close(self, note: str = "") -> None: ...
 
 
-__all__ = ["PAUSE", "Course", "Engine", "Run", "Show"]
+__all__ = ["PAUSE", "Course", "Earlier", "Engine", "Run", "Show"]
 
 #: Items between the source and the caller, at least, and in batches of each worker.
 WINDOW, DEEP = 1_000, 4
@@ -149,7 +157,7 @@ class Course:
         engine: Engine,
         items: Iterable[Any],
         plan: Plan,
-        resume: Resume | None = None,
+        resume: Earlier | None = None,
         show: Show | None = None,
     ) -> None:
         self._engine = engine
@@ -162,7 +170,7 @@ class Course:
         self.tally = Tally(engine, plan)
         self._next_start = 0.0
         self._batching = Batching(plan.target)
-        self._exhausted = False
+        self._exhausted = self._drained = False
         #: The source took its time when it was asked last.
         self._slow = False
         self._source_error: BaseException | None = None
@@ -199,7 +207,7 @@ class Course:
 
     def drain(self) -> None:
         """Begin no item more."""
-        self._exhausted = True
+        self._exhausted = self._drained = True
         self._again.clear()
 
     def skip(self, index: int) -> None:
@@ -449,7 +457,7 @@ class Course:
             self._keep(event.index, event)
         elif isinstance(event, Back):
             self._under_way -= len(event.batch.items)
-            if self._last is not None and event.batch.index > self._last:
+            if self._drained or (self._last is not None and event.batch.index > self._last):
                 return
             if event.alone:
                 batch = event.batch
@@ -468,7 +476,7 @@ class Course:
 
     def _fail(self, event: Failed | Lost, error: Callable[[], BaseException]) -> None:
         tries = self._failures.get(event.index, 0) + 1
-        if tries <= self._plan.retries and event.index not in self._skipped:
+        if tries <= self._plan.retries and event.index not in self._skipped and not self._drained:
             self._failures[event.index] = tries
             self._again.appendleft(Batch(event.index, [event.item]))
             return

@@ -70,6 +70,12 @@ class Plan:
         self.target = TARGET
         self.clock = clock
 
+    def space(self, delay: float | str | None) -> None:
+        """Let at least so many seconds pass between two starts."""
+        given = seconds(delay, "delay")
+        if given is not None:
+            self.interval = max(self.interval or 0.0, given)
+
 
 class Crew:
     """Who computes the items of a run; see :func:`vigie.map`.

@@ -65,20 +65,15 @@ class Resume:
         When the journal is damaged.
     """
 
+    _key: Callable[[Any], Any] | None = None
+
     def __init__(
         self, name: str, function: Callable[[Any], Any], items: Iterable[Any], *,
         key: Callable[[Any], Any] | None = None, fresh: bool = False,
     ) -> None:  # fmt: skip
-        self._key = key
-        self._journal = Journal.open(path_of(name), function=fingerprint(function), fresh=fresh)
-        #: Keys of the items that are under way, by their index.
-        self._keys: dict[int, bytes] = {}
-        self._closed = False
-        try:
-            self.summary = self._summary(items)
-        except BaseException:
-            self._journal.close()
-            raise
+        if key is not None:
+            self._key = key
+        self._begin(Journal.open(path_of(name), function=fingerprint(function), fresh=fresh), items)
         if self._journal.changed and len(self._journal):
             warnings.warn(
                 f"the code of the function has changed since {name!r} was begun: {len(self._journal):,} results are "
@@ -86,6 +81,18 @@ class Resume:
                 ResumeWarning,
                 stacklevel=4,
             )
+
+    def _begin(self, journal: Journal, items: Iterable[Any]) -> None:
+        """Take a journal that was opened, and say what there is to do."""
+        self._journal = journal
+        #: Keys of the items that are under way, by their index.
+        self._keys: dict[int, bytes] = {}
+        self._closed = False
+        try:
+            self.summary = self._summary(items)
+        except BaseException:
+            journal.close()
+            raise
 
     def _summary(self, items: Iterable[Any]) -> str:
         done, failed = len(self._journal), self._journal.failed

@@ -1,0 +1,442 @@
+"""Commands as items of a parallel run: each is a process of its own, in a process group of its own.
+
+Where its output goes is the outlet's matter (``vigie.shellmap.outlets``): this starts commands, waits
+for them, and ends those that take too long or are not wanted any more, with all that they have started.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import signal
+import time
+
+from vigie import pidfd
+from vigie.engines.batch import LONGEST, Back, Batch, Event, Failed, Group, Lost
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Protocol
+
+    class Outlet(Protocol):
+        """Where the output of commands goes."""
+
+        def attach(self, selector: selectors.BaseSelector) -> None: ...
+        def open(self, done: Done) -> tuple[int, int]: ...
+        def begun(self, done: Done) -> None: ...
+        def ended(self, done: Done) -> None: ...
+
+
+__all__ = ["GRACE", "CommandFailed", "Commands", "Done", "Outlet"]
+
+#: Seconds between SIGTERM and SIGKILL.
+GRACE = 2.0
+#: Where pidfds are missing: seconds between two looks at who has ended.
+LOOK = 0.01
+#: What a shell gives for a command that is not there, or cannot be run.
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+#: There are not enough processes, or not enough memory, for another one.
+_SCARCE = (errno.EAGAIN, errno.ENOMEM)
+#: Python ignores some signals; whoever is started would ignore them too.
+_DEFAULTED = tuple(getattr(signal, name) for name in ("SIGPIPE", "SIGXFSZ") if hasattr(signal, name))
+
+
+class Done:
+    """One try at a command.
+
+    Attributes
+    ----------
+    items:
+        The items that it was made of.
+    seq, slot:
+        Its number, and the lowest one that no other command had then; from 1 on.
+    status:
+        Its exit status, or minus the signal that ended it.
+    timed_out:
+        Whether it was ended for taking too long.
+    began, took:
+        When it began (epoch seconds), and for how long it ran (s).
+    out, err:
+        Files of what it wrote, if the outlet keeps them; who has shown them closes them.
+    """
+
+    __slots__ = ("argv", "began", "err", "items", "out", "seq", "slot", "status", "timed_out", "took", "tries")
+
+    def __init__(self, items: Sequence[bytes], argv: list[bytes], seq: int, slot: int) -> None:
+        self.items = items
+        self.argv = argv
+        self.seq = seq
+        self.slot = slot
+        self.status = 0
+        self.timed_out = False
+        self.began = time.time()
+        self.took = 0.0
+        self.tries = 1
+        self.out = self.err = -1
+
+    def __reduce__(self) -> Any:
+        """Travel as nothing: what a journal keeps of a command is that it ended well."""
+        return type(None), ()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        out, err, self.out, self.err = self.out, self.err, -1, -1
+        for fd in (out, err):
+            if fd >= 0:
+                os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def failure(self) -> str:
+        """Say how it failed.
+
+        >>> done = Done([b"x"], [b"false"], 1, 1)
+        >>> done.status = -9
+        >>> done.failure()
+        'ended by SIGKILL'
+        """
+        if self.timed_out:
+            return "took too long"
+        if self.status < 0:
+            try:
+                return f"ended by {signal.Signals(-self.status).name}"
+            except ValueError:
+                return f"ended by signal {-self.status}"
+        return f"exit status {self.status}"
+
+
+class CommandFailed(Exception):
+    """A command did not end with 0; ``done`` is how it ended."""
+
+    def __init__(self, done: Done) -> None:
+        super().__init__(done.failure())
+        self.done = done
+
+
+class _Running:
+    """A command that runs."""
+
+    __slots__ = ("batch", "crew", "done", "doomed", "mono", "pid", "pidfd", "why")
+
+    def __init__(self, crew: Commands, batch: Batch, done: Done, pid: int) -> None:
+        self.crew = crew
+        self.batch = batch
+        self.done = done
+        self.pid = pid
+        self.pidfd = pidfd.open_pid(pid)
+        self.mono = time.monotonic()
+        #: When it is killed for good, once it was told to end, and why it was.
+        self.doomed: float | None = None
+        self.why = ""
+
+    def __call__(self) -> None:
+        """Something has become of it."""
+        self.crew.reap(self)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its process group: it is not reaped yet, so the number is its own."""
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+
+class Commands:
+    """Runs commands; as the other engines.
+
+    Parameters
+    ----------
+    fill:
+        Gives the words of a command: ``fill(items, seq, slot)``.
+    limit:
+        How many run at once.
+    outlet:
+        Where their output goes.
+    timeout:
+        Seconds that one may take.
+    gate:
+        Tells whether another may start now, and otherwise after how many seconds to look again.
+    """
+
+    place = "commands"
+
+    def __init__(
+        self, fill: Callable[[Sequence[bytes], int, int], list[bytes]], limit: int, outlet: Outlet, *,
+        timeout: float | None = None, gate: Callable[[int], float | None] | None = None,
+    ) -> None:  # fmt: skip
+        self.fill = fill
+        self.limit = limit
+        self.timeout = timeout
+        self.selector = selectors.DefaultSelector()
+        self._outlet = outlet
+        self._gate = gate
+        #: Seconds until the gate is to be asked again, if it is closed.
+        self._closed_for: float | None = None
+        self._programs: dict[bytes, bytes | None] = {}
+        self._environment = dict(os.environb)
+        self._running: dict[int, _Running] = {}
+        self._slots: list[int] = []
+        self._highest = 0
+        #: Whether the system says of each when it has ended.
+        self._watched = True
+        #: How many were ended because they were not wanted any more.
+        self.stopped = 0
+        self._events: list[Event] = []
+        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._wake = os.pipe()
+        for end in self._wake:
+            os.set_blocking(end, False)
+        self.selector.register(self._wake[0], selectors.EVENT_READ, self._woken)
+        outlet.attach(self.selector)
+
+    # --- what it can take -------------------------------------------------------
+
+    def room(self) -> int:
+        """Give how many commands may start now."""
+        room = self.limit - len(self._running)
+        self._closed_for = None
+        if room > 0 and self._gate is not None:
+            self._closed_for = self._gate(len(self._running))
+            if self._closed_for is not None:
+                return 0
+        return max(0, room)
+
+    def most(self) -> int | None:
+        """One command is one item."""
+        return 1
+
+    def busy(self) -> int:
+        """Give how many run."""
+        return len(self._running)
+
+    def held_bytes(self) -> int:
+        """What is kept is on the disk."""
+        return 0
+
+    def take_back(self, least: int = 2) -> None:
+        """Whatever was given has begun."""
+
+    def resize(self, limit: int) -> None:
+        """Have so many run at once from now on."""
+        self.limit = limit
+
+    # --- starting ---------------------------------------------------------------
+
+    def give(self, batch: Batch) -> None:
+        """Start a command."""
+        slot = self._take_slot()
+        items, seq = batch.items[0], batch.index + 1
+        done = Done(items, self.fill(items, seq, slot), seq, slot)
+        out, err = self._outlet.open(done)
+        actions: list[Any] = [(os.POSIX_SPAWN_DUP2, self._null, 0)]
+        if out >= 0:
+            actions += [(os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, err, 2)]
+        try:
+            pid = os.posix_spawn(
+                self._program(done.argv[0]), done.argv, self._environment,
+                file_actions=actions, setpgroup=0, setsigdef=_DEFAULTED,
+            )  # fmt: skip
+        except OSError as error:
+            if error.errno in _SCARCE and self._running:
+                self._defer(batch, done)
+            else:
+                self._refuse(batch, done, err, error)
+            return
+        self._outlet.begun(done)
+        running = self._running[pid] = _Running(self, batch, done, pid)
+        if running.pidfd is None:
+            self._watched = False
+        else:
+            self.selector.register(running.pidfd, selectors.EVENT_READ, running)
+
+    def _take_slot(self) -> int:
+        if self._slots:
+            self._slots.sort(reverse=True)
+            return self._slots.pop()
+        self._highest += 1
+        return self._highest
+
+    def _program(self, name: bytes) -> bytes:
+        """Find a program once, as a shell does."""
+        if b"/" in name:
+            return name
+        if name not in self._programs:
+            from shutil import which
+
+            self._programs[name] = which(name, path=os.fsdecode(self._environment.get(b"PATH", os.defpath)))
+        found = self._programs[name]
+        if found is None:
+            raise FileNotFoundError(2, "not found")
+        return found
+
+    def _refuse(self, batch: Batch, done: Done, err: int, error: OSError) -> None:
+        """Let a command that cannot be started have failed, as in a shell."""
+        done.status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+        why = (error.strerror or str(error)).encode()
+        os.write(err if err >= 0 else 2, b"vigie map: cannot run %b: %b\n" % (done.argv[0], why))
+        self._outlet.begun(done)
+        self._over(batch, done)
+
+    def _defer(self, batch: Batch, done: Done) -> None:
+        """Start a command later, when others have ended: the system has no more processes, or no memory, now."""
+        self.limit = len(self._running)
+        self._outlet.begun(done)
+        self._over(batch, done, "again")
+
+    # --- what has happened --------------------------------------------------------
+
+    def poll(self, wait: float | None) -> list[Event]:
+        """Give what has happened, waiting up to ``wait`` seconds for something (None: for ever)."""
+        if self._events:
+            wait = 0
+        if wait != 0:
+            due = self._due()
+            wait = due if wait is None else min(wait, due)
+        for key, _ in self.selector.select(wait):
+            key.data()
+        if not self._watched:
+            for running in list(self._running.values()):
+                self.reap(running)
+        if self.timeout is not None or any(running.doomed is not None for running in self._running.values()):
+            self._enforce()
+        events, self._events = self._events, []
+        return events
+
+    def _due(self) -> float:
+        """Give the seconds until there is something to do, whatever else happens."""
+        least = LONGEST if self._closed_for is None else min(LONGEST, self._closed_for)
+        least = least if self._watched else LOOK
+        now = time.monotonic()
+        for running in self._running.values():
+            end = running.doomed
+            if end is None and self.timeout is not None:
+                end = running.mono + self.timeout
+            if end is not None:
+                least = min(least, max(0.001, end - now))
+        return least
+
+    def _woken(self) -> None:
+        try:
+            os.read(self._wake[0], 4096)
+        except BlockingIOError:
+            pass
+
+    def _enforce(self) -> None:
+        now = time.monotonic()
+        for running in list(self._running.values()):
+            if running.doomed is not None:
+                if now >= running.doomed:
+                    self._kill(running)
+                    running.doomed = now + GRACE
+            elif self.timeout is not None and now - running.mono > self.timeout:
+                self._doom(running, "timeout")
+
+    def _doom(self, running: _Running, why: str) -> None:
+        """Have a command end: ask now, and force it later."""
+        running.doomed, running.why = time.monotonic() + GRACE, why
+        running.signal(signal.SIGTERM)
+        running.signal(signal.SIGCONT)
+
+    def _kill(self, running: _Running) -> None:
+        """Kill a command, its group, and whatever below it has left the group."""
+        from vigie.procs import send_signal
+        from vigie.proctree import descendants
+
+        below = descendants(running.pid)
+        running.signal(signal.SIGKILL)
+        for identity in below:
+            send_signal(identity, signal.SIGKILL)
+
+    def reap(self, running: _Running) -> None:
+        """Take the end of a command, if it has ended."""
+        try:
+            pid, status = os.waitpid(running.pid, os.WNOHANG)
+        except ChildProcessError:
+            pid, status = running.pid, 255 << 8  # somebody else in this process has waited for it
+        if not pid:
+            return
+        del self._running[running.pid]
+        if running.pidfd is not None:
+            self.selector.unregister(running.pidfd)
+            os.close(running.pidfd)
+        done = running.done
+        done.took = time.monotonic() - running.mono
+        done.status = os.waitstatus_to_exitcode(status)
+        done.timed_out = running.why == "timeout"
+        if running.doomed is not None:
+            try:
+                os.killpg(running.pid, signal.SIGKILL)  # what it has started, and left behind
+            except (ProcessLookupError, PermissionError):
+                pass
+        self._over(running.batch, done, running.why)
+
+    def _over(self, batch: Batch, done: Done, why: str = "") -> None:
+        self._slots.append(done.slot)
+        self._outlet.ended(done)
+        self.stopped += why == "stop"
+        spent = int(done.took * 1e9)
+        if why == "again":
+            self._events.append(Back(batch))
+        elif why == "skip":
+            self._events.append(Lost(batch.index, batch.items[0], spent, done.slot, "stopped", 0))
+        elif done.status == 0 and not done.timed_out:
+            self._events.append(Group(batch.index, [spent], [done], done.slot, 1))
+        else:
+            self._events.append(Failed(batch.index, batch.items[0], spent, done.slot, "", "", "", CommandFailed(done)))
+
+    # --- its end ------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Have :meth:`poll` return, also from a handler of a signal or another thread."""
+        try:
+            os.write(self._wake[1], b"!")
+        except (BlockingIOError, OSError):
+            pass
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all that run."""
+        for running in list(self._running.values()):
+            running.signal(number)
+
+    def skip(self, index: int) -> None:
+        """End a command that runs; its item has no outcome."""
+        for running in self._running.values():
+            if running.batch.index == index and running.doomed is None:
+                self._doom(running, "skip")
+
+    def send_back(self) -> None:
+        """End the command that has begun last; it will be started again."""
+        youngest = max(self._running.values(), key=lambda running: running.mono, default=None)
+        if youngest is not None and youngest.doomed is None:
+            self._doom(youngest, "again")
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """End all that run; they are told of as any others."""
+        for running in self._running.values():
+            if at_once:
+                running.doomed = 0.0
+            elif running.doomed is None:
+                self._doom(running, "stop")
+        self.wake()
+
+    def close(self) -> None:
+        """End all that run, at once."""
+        if self._null < 0:
+            return
+        for running in self._running.values():
+            self._kill(running)
+        for running in self._running.values():
+            try:
+                os.waitpid(running.pid, 0)
+            except ChildProcessError:
+                pass
+            if running.pidfd is not None:
+                os.close(running.pidfd)
+        self._running.clear()
+        self.selector.close()
+        for fd in (*self._wake, self._null):
+            os.close(fd)
+        self._null = -1

@@ -1,0 +1,1 @@
+"""``vigie map``: commands run side by side, from the shell."""
