@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import pickle
-
-from vigie import segments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +57,8 @@ class Large:
         if fd < 0:
             self._error = OSError(errno.EMFILE, "a large result came, and there was no descriptor left for it")
             return
+        from vigie import segments
+
         Large.held += 1
         if Large.held > segments.MOST_MAPPED:
             self._make(copied=True)
@@ -75,6 +74,8 @@ class Large:
     def _make(self, *, copied: bool) -> None:
         fd, self._fd = self._fd, -1
         Large.held -= 1
+        from vigie import segments
+
         try:
             self._value = segments.load(fd, self._places, copied=copied)
         except Exception as error:
@@ -124,6 +125,8 @@ class Group:
             return self.values
         if isinstance(self.values[0], Large):
             return [self.values[0].load()]
+        import pickle
+
         return list(map(pickle.loads, self.values))
 
     def one(self, at: int) -> Group:

@@ -144,6 +144,15 @@ class _Running:
             pass
 
 
+def _which(name: bytes, path: bytes) -> bytes | None:
+    """Find a program in the directories of a search path; ``shutil`` takes longer to load than a command to run."""
+    for directory in path.split(b":"):
+        found = os.path.join(directory or b".", name)
+        if os.access(found, os.X_OK) and not os.path.isdir(found):
+            return found
+    return None
+
+
 class Commands:
     """Runs commands; as the other engines.
 
@@ -264,9 +273,7 @@ class Commands:
         if b"/" in name:
             return name
         if name not in self._programs:
-            from shutil import which
-
-            self._programs[name] = which(name, path=os.fsdecode(self._environment.get(b"PATH", os.defpath)))
+            self._programs[name] = _which(name, self._environment.get(b"PATH", os.defpath.encode()))
         found = self._programs[name]
         if found is None:
             raise FileNotFoundError(2, "not found")

@@ -359,7 +359,8 @@ class Course:
             self._under_way += len(batch.items)
             began = time.perf_counter()
             self._engine.give(batch)
-            self._batching.weighed(batch.size, len(batch.items))
+            if batch.size:
+                self._batching.weighed(batch.size, len(batch.items))
             self.tally.gave(time.perf_counter() - began)
         return None
 
@@ -448,7 +449,8 @@ class Course:
             # What is tried again comes alone.
             event.tries = self._failures.pop(event.index, 0) + 1
             self._under_way -= len(event.times)
-            self._batching.weighed(event.size, len(event.times), back=True)
+            if event.size:
+                self._batching.weighed(event.size, len(event.times), back=True)
             self._batching.measured(event.times, event.of)
             self._bytes += event.size
             self.tally.computed(event.times)

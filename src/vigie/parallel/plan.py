@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Sized
 
-from vigie.callables import unwrap
 from vigie.errors import UsageError
 from vigie.model import cores
 from vigie.parallel.batching import TARGET
@@ -90,6 +89,8 @@ class Crew:
         self, function: Callable[[Any], Any], on: str, plan: Plan, *, limit: int | None = None,
         init: Callable[[], Any] | None = None, recycle: int | None = None, memory_limit: int | str | None = None,
     ) -> None:  # fmt: skip
+        from vigie.callables import unwrap
+
         if not callable(function):
             raise UsageError(f"{function!r} cannot be called")
         if on not in PLACES:

@@ -9,14 +9,13 @@ all that is linked to it) is read to its end before the first command, and kept;
 from __future__ import annotations
 
 import os
-import re
-import select
 from itertools import chain, islice, pairwise, product
 
 from vigie.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterable, Iterator, Sequence
     from typing import BinaryIO, TypeVar
 
@@ -125,12 +124,10 @@ def read_items(stream: BinaryIO, separator: bytes = b"\n", chunk: int = 1 << 16)
     >>> list(read_items(io.BytesIO(b"a b\\n\\n-c")))
     [b'a b', b'', b'-c']
     """
-    if not separator:
-        raise UsageError("the separator of items is empty", "-0 separates them by NUL, -d by what you say")
-    return chain.from_iterable(_blocks(stream, separator, chunk))
+    return chain.from_iterable(_blocks(stream, _checked(separator), chunk))
 
 
-def _blocks(stream: BinaryIO, separator: bytes, chunk: int) -> Iterator[list[bytes]]:
+def _blocks(stream: BinaryIO, separator: bytes, chunk: int = 1 << 16) -> Iterator[list[bytes]]:
     """Give the items that came with each read."""
     # A reader that waits for a whole chunk would hold items back.
     read = getattr(stream, "read1", stream.read)
@@ -139,7 +136,7 @@ def _blocks(stream: BinaryIO, separator: bytes, chunk: int) -> Iterator[list[byt
     tail = b""
     while (block := read(chunk)) != b"":
         if block is None:  # whoever shares the pipe has made it non-blocking
-            select.select([stream], [], [])
+            _await(stream)
             continue
         if b"\0" in block and b"\0" not in separator:
             raise UsageError("an item has a NUL byte, which no argument can have", "does -0 separate the items?")
@@ -155,6 +152,18 @@ def _blocks(stream: BinaryIO, separator: bytes, chunk: int) -> Iterator[list[byt
         yield [last]
 
 
+def _checked(separator: bytes) -> bytes:
+    if not separator:
+        raise UsageError("the separator of items is empty", "-0 separates them by NUL, -d by what you say")
+    return separator
+
+
+def _await(stream: BinaryIO) -> None:
+    import select
+
+    select.select([stream], [], [])
+
+
 def column_pattern(regex: bytes) -> re.Pattern[bytes]:
     """Read the regular expression of ``--colsep``, in Python's flavour.
 
@@ -168,6 +177,8 @@ def column_pattern(regex: bytes) -> re.Pattern[bytes]:
         ...
     vigie.errors.UsageError: the column separator ',?' matches the empty text too
     """
+    import re
+
     shown = os.fsdecode(regex)
     try:
         pattern = re.compile(regex)
@@ -184,6 +195,8 @@ def split_columns(item: bytes, regex: bytes | re.Pattern[bytes]) -> tuple[bytes,
     >>> split_columns(b"a,,b c", b","), split_columns(b"a\t b", rb"\s+"), split_columns(b"", b",")
     ((b'a', b'', b'b c'), (b'a', b'b'), (b'',))
     """
+    import re
+
     pattern = re.compile(regex)
     # What groups of the expression matched lies between the columns.
     return tuple(pattern.split(item)[:: pattern.groups + 1])
@@ -198,6 +211,20 @@ def batched(items: Iterable[T], n: int) -> Iterator[tuple[T, ...]]:
     source = iter(items)
     while group := tuple(islice(source, n)):
         yield group
+
+
+def _slices(blocks: Iterable[list[bytes]], n: int) -> Iterator[tuple[bytes, ...]]:
+    """Take ``n`` items at a time of those that come in blocks."""
+    held: list[bytes] = []
+    for block in blocks:
+        held += block
+        at = 0
+        while len(held) - at >= n:
+            yield tuple(held[at : at + n])
+            at += n
+        del held[:at]
+    if held:
+        yield tuple(held)
 
 
 def rows(inputs: Sequence[tuple[Iterable[bytes], bool]]) -> Iterator[tuple[bytes, ...]]:
@@ -264,23 +291,26 @@ def command_items(
     [(b'a', b'1', b'a', b'2', b'a', b'3', b'b', b'1'), (b'b', b'2', b'b', b'3')]
     """
     opened: list[BinaryIO] = []
+    _checked(separator)
     try:
-        inputs: list[tuple[Iterable[bytes], bool]] = []
+        blocks: list[Iterable[list[bytes]]] = []
         for source in sources:
-            items: Iterable[bytes] = source.values
+            found: Iterable[list[bytes]] = [list(source.values)]
             if source.path == STDIN and stdin is not None:
-                items = read_items(stdin, separator)
+                found = _blocks(stdin, separator)
             elif source.path is not None:
                 opened.append(_open(source.path))
-                items = read_items(opened[-1], separator)
-            inputs.append((items if blank else filter(bytes.strip, items), source.link))
-        commands = rows(inputs)
+                found = _blocks(opened[-1], separator)
+            blocks.append(found if blank else (list(filter(bytes.strip, block)) for block in found))
+        if len(blocks) == 1 and columns is None and several > 1:
+            yield from _slices(blocks[0], several)
+            return
+        inputs = zip(map(chain.from_iterable, blocks), [source.link for source in sources], strict=True)
+        commands = rows(list(inputs))
         if columns is not None:
             commands = _split(commands, columns)
         if several == 1:
             yield from commands
-        elif len(inputs) == 1 and columns is None:
-            yield from batched(inputs[0][0], several)
         else:
             for group in batched(commands, several):
                 yield tuple(chain.from_iterable(group))

@@ -8,7 +8,6 @@ that took too long has the exit status -1. Newlines of a command are NUL bytes, 
 from __future__ import annotations
 
 import os
-import pickle
 
 from vigie.errors import UsageError
 
@@ -22,7 +21,8 @@ __all__ = ["Joblog", "Listed", "ended_earlier"]
 
 _HEAD = b"Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n"
 _TIMED_OUT = (-1, 15)
-_NOTHING = pickle.dumps(None)
+#: The pickle of None.
+_NOTHING = b"N."
 
 
 class Joblog:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import selectors
-import tempfile
 from functools import partial
 
 from vigie.shellmap.sinks import Labelled, Sink
@@ -25,6 +24,11 @@ __all__ = ["Bare", "Files", "Lines", "Results"]
 CHUNK = 1 << 16
 
 
+def temporary() -> str:
+    """Give the directory of temporary files; to load ``tempfile`` for that takes longer than a command."""
+    return os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - what is made there has no name
+
+
 def nameless(directory: str) -> int:
     """Open a new file that has no name; it closes on exec.
 
@@ -38,6 +42,8 @@ def nameless(directory: str) -> int:
             return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError:
             pass  # not every file system has them
+    import tempfile
+
     fd, path = tempfile.mkstemp(dir=directory)
     os.unlink(path)
     return fd
@@ -64,7 +70,7 @@ class Files(Bare):
     """Two files of each command, which are shown when it has ended."""
 
     def __init__(self, directory: str | None = None) -> None:
-        self._directory = directory or tempfile.gettempdir()
+        self._directory = directory or temporary()
 
     def open(self, done: Done) -> tuple[int, int]:
         """Give two files."""
@@ -194,7 +200,7 @@ class Lines(Bare):
         self, sink: Callable[[int, Sequence[bytes]], Sink | Labelled], directory: str | None, *, keep_order: bool
     ) -> None:
         self._sink = sink
-        self._directory = directory or tempfile.gettempdir()
+        self._directory = directory or temporary()
         self._keep_order = keep_order
         self._turn = 1
         self._streams: dict[int, list[_Stream]] = {}

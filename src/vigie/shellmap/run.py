@@ -6,6 +6,7 @@ when they come, and heeded between two steps: the course is never interrupted in
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
@@ -46,6 +47,13 @@ def exit_code(failed: int) -> int:
 
 class _Course(Course):
     """One that tells of each command how it ended: (its last try or None, how often it was tried)."""
+
+    def pump(self, wait: float | None) -> None:
+        """Give out what can be given; between two that are told nobody is asked what else has ended."""
+        if wait == 0:
+            self.feed()
+        else:
+            super().pump(wait)
 
     def _tell(self, come: Any) -> Iterator[tuple[int, Done | None, int]]:
         self._told += 1
@@ -112,6 +120,7 @@ class CommandRun:
             Nobody reads what is printed.
         """
         sys.stdout.flush()
+        gc.freeze()  # what was loaded need not be looked through again and again
         shown = getattr(self._outlet, "shown", None)
         self._catch()
         try:

@@ -56,16 +56,19 @@ class Sink:
     def copy(self, source: int) -> None:
         """Write what is in a file, from its beginning."""
         at = self._send(source) if self._sends else 0
+        if at < 0:
+            return
         while block := os.pread(source, BLOCK, at):
             self.write(block)
             at += len(block)
 
     def _send(self, source: int) -> int:
-        """Let the kernel copy what it can; give how much that was."""
+        """Let the kernel copy what it can; give how much that was, -1 for all."""
         at = 0
         try:
             while sent := os.sendfile(self.fd, source, at, _SENT):
                 at += sent
+            return -1
         except BlockingIOError:
             pass
         except OSError as error:
