@@ -16,7 +16,8 @@ from aims import AIMS
 from harness import HERE, Result, set_scale
 
 BENCHES = (
-    "functions", "commands", "submits", "output", "rest", "imports", "items", "maps", "pools", "shellmaps", "bystanders", "million",
+    "functions", "commands", "submits", "output", "rest", "imports", "items", "maps", "pools", "shellmaps",
+    "bystanders", "million",
 )  # fmt: skip
 RESULTS = HERE / "RESULTS.md"
 
