@@ -146,7 +146,12 @@ def run(args: Parsed, out: Context) -> int:
 
 def _check(args: Parsed) -> None:
     """Refuse options that contradict each other."""
-    for names in (("lines", "ungroup", "json", "results"), ("prefix", "ungroup", "json"), ("keep_order", "ungroup")):
+    for names in (
+        ("lines", "ungroup", "json"),
+        ("results", "lines", "ungroup"),
+        ("prefix", "ungroup", "json"),
+        ("keep_order", "ungroup"),
+    ):
         given = [name for name in names if getattr(args, name)]
         if len(given) > 1:
             raise UsageError(f"map: {_flag(given[0])} and {_flag(given[1])} are two ways to show the output")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 
-from vigie.shellmap.sinks import Labelled, Sink, pieces
+from vigie.shellmap.sinks import Labelled, Shared, Sink, pieces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,12 +34,17 @@ class Printer:
         Each line begins with the items of its command.
     as_json:
         One JSON object for each command instead.
+    shared:
+        A bar may stand on the terminal.
     """
 
-    def __init__(self, *, prefix: bool = False, as_json: bool = False) -> None:
+    def __init__(self, *, prefix: bool = False, as_json: bool = False, shared: bool = False) -> None:
         self._prefix = prefix
         self._as_json = as_json
         self._sinks = {1: Sink(1), 2: Sink(2)}
+        if shared:
+            streams = {1: sys.stdout, 2: sys.stderr}
+            self._sinks |= {number: Shared(stream) for number, stream in streams.items() if stream.isatty()}
 
     def sink(self, number: int, items: Sequence[bytes]) -> Sink | Labelled:
         """Give where a stream (1 or 2) of a command's goes."""

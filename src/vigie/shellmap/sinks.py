@@ -10,8 +10,9 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TextIO
 
-__all__ = ["Labelled", "Sink", "pieces"]
+__all__ = ["Labelled", "Shared", "Sink", "pieces"]
 
 #: Bytes that are copied at once.
 BLOCK = 1 << 18
@@ -76,6 +77,20 @@ class Sink:
                 raise
             self._sends = False  # a terminal, or a file that is only appended to
         return at
+
+
+class Shared(Sink):
+    """A terminal on which a bar stands: what goes there goes through Python's stream, so that the bar makes way."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream.fileno())
+        self._stream = stream
+        self._sends = False
+
+    def write(self, data: bytes) -> None:
+        """Write all of it."""
+        self._stream.write(data.decode(self._stream.encoding, "surrogateescape"))
+        self._stream.flush()
 
 
 class Labelled:

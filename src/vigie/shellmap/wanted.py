@@ -198,7 +198,7 @@ class Wanted:
         _renice(self._number("nice", -_NICE, _NICE))
         _descriptors(self.limit)
         resume = self._earlier(rows, say)
-        printer = Printer(prefix=args.prefix, as_json=args.json)
+        printer = Printer(prefix=args.prefix, as_json=args.json, shared=bool(args.progress))
         joblog = None
         if args.joblog is not None:
             from vigie.shellmap.joblog import Joblog
