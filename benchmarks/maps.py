@@ -145,13 +145,15 @@ def first(rounds: int) -> list[Result]:
 def threads(rounds: int) -> list[Result]:
     """Waits in threads, which both sides start anew."""
     count = scaled(WAITS, least=AT_ONCE)
-    sides = {way: side(way, "waits", count, WAIT) for way in ("vigie-threads", "threads")}
+    sides = {way: side(way, "waits", count, WAIT) for way in ("vigie-threads", "threads", "bare-threads")}
     found = {way: [seconds * 1000 for seconds in times] for way, times in compared(sides, rounds).items()}
     title, peer = f"{count:,} waits of {WAIT} ms, {AT_ONCE} threads", f"ThreadPoolExecutor({AT_ONCE})"
+    bare = found["bare-threads"]
     ours, least = found["vigie-threads"], [count * WAIT / AT_ONCE]
     return [
         Result("maps-threads", title, "ms", ours, "the ideal", least),
         Result("maps-threads-executor", "… beside an executor", "ms", ours, peer, found["threads"]),
+        Result("maps-threads-bare", "… beside the least there is", "ms", ours, "threads, ten waits each", bare),
     ]
 
 

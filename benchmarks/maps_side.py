@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import Thread
 from typing import Any
 
 import maps_work
@@ -96,6 +97,22 @@ def in_parts() -> Iterator[Run]:
     yield run
 
 
+@contextmanager
+def in_bare_threads() -> Iterator[Run]:
+    """The least that threads can take: each has its part from the beginning, nobody has the values."""
+
+    def run(function: Callable[[Any], Any], items: Iterable[Any], _: int) -> None:
+        everything = list(items)
+        parts = [everything[at::THREADS] for at in range(THREADS)]
+        threads = [Thread(target=lambda part=part: [function(item) for item in part]) for part in parts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    yield run
+
+
 WAYS: dict[str, Callable[[], Any]] = {
     "vigie": by_vigie,
     "vigie-threads": partial(by_vigie, on="threads", limit=THREADS),
@@ -106,6 +123,7 @@ WAYS: dict[str, Callable[[], Any]] = {
     "threads": by_threads,
     "serial": serially,
     "parts": in_parts,
+    "bare-threads": in_bare_threads,
 }
 
 
