@@ -41,8 +41,8 @@ LIMITS: dict[str, str] = {
     "maps-cold": "a worker is a Python of its own, run after the caller's: two starts and two sets of imports, one "
     "after the other; an executor forks the caller.",
     "maps-threads": "a hundred bare threads that each wait ten times take 9 ms more than the ideal, 8 of them until "
-    "the last has started: Python starts a thread by waiting until it has begun. We take 3 ms on top of that, the run's "
-    "first item until the hundredth among them.",
+    "the last has started: Python starts a thread by waiting until it has begun. We take 3 ms on top of that, the "
+    "run's first item until the hundredth among them.",
     "maps-array": "an array goes into the pickle of a batch, and that through a socket in pieces: it is copied at each "
     "step, looked through once, and made anew in the worker for each batch.",
     "maps-memory-caller": "the items and values between source and consumer, and Python itself.",
