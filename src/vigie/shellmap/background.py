@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from vigie import tasks
 from vigie.engines.commands import CommandFailed, Commands, Done
-from vigie.errors import VigieError
 from vigie.parallel.background import Background, Items, job_directory
 from vigie.parallel.outcome import Outcome
 from vigie.parallel.plan import Plan
@@ -17,6 +17,7 @@ from vigie.shellmap.gate import Gate
 from vigie.shellmap.outlets import Files, Results
 from vigie.shellmap.printer import Printer
 from vigie.shellmap.resumed import fingerprint
+from vigie.shellmap.run import exit_code
 from vigie.shellmap.wanted import Wanted, filler, spell
 
 __all__ = ["run", "submit"]
@@ -53,8 +54,8 @@ def run(
 
     Raises
     ------
-    VigieError
-        When some have failed.
+    SystemExit
+        When some have failed: with the exit code of ``vigie map``.
     """
     given = dict(options)
     prefix, delay, nice = given.pop("prefix", False), given.pop("delay", None), given.pop("nice", None)
@@ -90,4 +91,5 @@ class _Background(Background):
     def _values(self) -> None:
         if self._failed:
             many = f"{len(self._failed):,} of {len(self._items):,} commands failed"
-            raise VigieError(many, f"vigie retry {os.environ['VIGIE_JOB']} runs them again")
+            sys.stderr.write(f"{many} · vigie retry {os.environ['VIGIE_JOB']} runs them again\n")
+            raise SystemExit(exit_code(len(self._failed)))
