@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-import selectors
 import signal
 import time
 
 from vigie import pidfd
 from vigie.engines.batch import LONGEST, Back, Batch, Event, Failed, Group, Lost
+from vigie.engines.watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     class Outlet(Protocol):
         """Where the output of commands goes."""
 
-        def attach(self, selector: selectors.BaseSelector) -> None: ...
+        def attach(self, watch: Watch) -> None: ...
         def open(self, done: Done) -> tuple[int, int]: ...
         def begun(self, done: Done) -> None: ...
         def ended(self, done: Done) -> None: ...
@@ -179,7 +179,7 @@ class Commands:
         self.fill = fill
         self.limit = limit
         self.timeout = timeout
-        self.selector = selectors.DefaultSelector()
+        self._watch = Watch()
         self._outlet = outlet
         self._gate = gate
         #: Seconds until the gate is to be asked again, if it is closed.
@@ -198,8 +198,8 @@ class Commands:
         self._wake = os.pipe()
         for end in self._wake:
             os.set_blocking(end, False)
-        self.selector.register(self._wake[0], selectors.EVENT_READ, self._woken)
-        outlet.attach(self.selector)
+        self._watch.add(self._wake[0], self._woken)
+        outlet.attach(self._watch)
 
     # --- what it can take -------------------------------------------------------
 
@@ -259,7 +259,7 @@ class Commands:
         if running.pidfd is None:
             self._watched = False
         else:
-            self.selector.register(running.pidfd, selectors.EVENT_READ, running)
+            self._watch.add(running.pidfd, running)
 
     def _take_slot(self) -> int:
         if self._slots:
@@ -302,8 +302,7 @@ class Commands:
         if wait != 0:
             due = self._due()
             wait = due if wait is None else min(wait, due)
-        for key, _ in self.selector.select(wait):
-            key.data()
+        self._watch.wait(wait)
         if not self._watched:
             for running in list(self._running.values()):
                 self.reap(running)
@@ -367,7 +366,7 @@ class Commands:
             return
         del self._running[running.pid]
         if running.pidfd is not None:
-            self.selector.unregister(running.pidfd)
+            self._watch.remove(running.pidfd)
             os.close(running.pidfd)
         done = running.done
         done.took = time.monotonic() - running.mono
@@ -443,7 +442,7 @@ class Commands:
             if running.pidfd is not None:
                 os.close(running.pidfd)
         self._running.clear()
-        self.selector.close()
+        self._watch.close()
         for fd in (*self._wake, self._null):
             os.close(fd)
         self._null = -1

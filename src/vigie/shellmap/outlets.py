@@ -7,7 +7,6 @@ no memory, however much a command writes; a file has no name, so that nothing is
 from __future__ import annotations
 
 import os
-import selectors
 from functools import partial
 
 from vigie.shellmap.sinks import Labelled, Sink
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vigie.engines.commands import Done
+    from vigie.engines.watch import Watch
 
 __all__ = ["Bare", "Files", "Lines", "Results"]
 
@@ -52,7 +52,7 @@ def nameless(directory: str) -> int:
 class Bare:
     """Commands write where we do: nothing is kept, and lines of several may mix."""
 
-    def attach(self, selector: selectors.BaseSelector) -> None:
+    def attach(self, watch: Watch) -> None:
         """There is nothing to watch."""
 
     def open(self, done: Done) -> tuple[int, int]:
@@ -205,11 +205,11 @@ class Lines(Bare):
         self._turn = 1
         self._streams: dict[int, list[_Stream]] = {}
         self._opened: dict[int, tuple[int, int]] = {}
-        self._selector: selectors.BaseSelector | None = None
+        self._watch: Watch | None = None
 
-    def attach(self, selector: selectors.BaseSelector) -> None:
+    def attach(self, watch: Watch) -> None:
         """Have what comes looked at."""
-        self._selector = selector
+        self._watch = watch
 
     def open(self, done: Done) -> tuple[int, int]:
         """Give the ends of two pipes."""
@@ -229,20 +229,19 @@ class Lines(Bare):
         """Keep only our ends of the pipes, and read them from now on."""
         for fd in self._opened.pop(done.seq):
             os.close(fd)
-        assert self._selector is not None
+        assert self._watch is not None
         for stream in self._streams[done.seq][-2:]:
-            self._selector.register(stream.fd, selectors.EVENT_READ, partial(self._read, stream))
+            self._watch.add(stream.fd, partial(self._read, stream))
 
     def _read(self, stream: _Stream) -> None:
-        if not stream.read() and self._selector is not None:
-            self._selector.unregister(stream.fd)
+        if not stream.read() and self._watch is not None:
+            self._watch.remove(stream.fd)
 
     def ended(self, done: Done) -> None:
         """Take the rest of what it wrote."""
-        assert self._selector is not None
+        assert self._watch is not None
         for stream in self._streams[done.seq][-2:]:
-            if stream.fd in self._selector.get_map():
-                self._selector.unregister(stream.fd)
+            self._watch.remove(stream.fd)
             stream.close()
         if not self._keep_order:
             del self._streams[done.seq]
