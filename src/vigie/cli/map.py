@@ -30,7 +30,8 @@ in the words of CMD; without any of them the items come at its end:
   {#} number of the command, from 1                   {%}   number of its slot, from 1
 An item is an argument and is never parsed by a shell, unless --shell LINE says so; there it is quoted.
 
-exit code: how many items failed, 101 for more than 100; 125 an error of Vigie's own; 130 after Ctrl-C.
+exit code: how many items failed, 101 for more than 100; 125 an error of Vigie's own; 130 after Ctrl-C,
+  143 after SIGTERM, 129 after SIGHUP; 141 when nobody reads the output.
 Ctrl-C starts no more and waits for those that run; once more ends them."""
 EXAMPLES = """\
 vigie map -- gzip -9 {} ::: *.log
@@ -110,6 +111,26 @@ _TABLE = Table(
         ),
     ]
 )
+#: Options of GNU parallel and xargs, and what to do instead.
+_ELSEWHERE = {
+    "-N": "-n N takes so many items for each command",
+    "-L": "-n N takes so many items for each command",
+    "-P": "-j N is how many run at once",
+    "-I": "{} is the item, wherever it stands",
+    "--eta": "--progress shows how long it will take",
+    "--no-notice": "there is none",
+    "-q": "words are arguments as they are: no quoting is needed",
+    "--quote": "words are arguments as they are: no quoting is needed",
+    "-m": "-n N takes so many items for each command",
+    "-X": "-n N takes so many items for each command",
+    "--pipe": "items are arguments here; --shell 'CMD < {}' reads files",
+    "--tagstring": "--prefix puts the item before each line",
+    "-S": "vigie map -- ssh {} CMD ::: HOST… runs on other hosts",
+    "--sshlogin": "vigie map -- ssh {} CMD ::: HOST… runs on other hosts",
+    "--sshloginfile": "vigie map -- ssh {} CMD < FILE runs on other hosts",
+    "--keeporder": "-k or --keep-order",
+    "--linebuffer": "--line-buffer",
+}
 _JOB = ("name", "tags", "queue", "priority")
 
 
@@ -120,6 +141,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def parse(words: Sequence[str], prog: str) -> Parsed | None:
     """Read the command line; None when help is asked for."""
+    for word in _TABLE.split(words)[0]:
+        flag = word.partition("=")[0] if word.startswith("--") else word[:2]
+        if flag in _ELSEWHERE and flag not in _TABLE.names:
+            raise UsageError(f"map: there is no option {flag}", f"{_ELSEWHERE[flag]} · vigie map --help")
     return _TABLE.parse(words, prog)
 
 

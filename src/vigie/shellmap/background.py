@@ -71,7 +71,7 @@ def run(
     fill = filler([], words[0], several) if is_line else filler(words, None, several)
     engine = Commands(fill, limit, outlet, timeout=plan.timeout, gate=gate if gate.needed else None)
     gate.short = engine.send_back
-    _Background(directory, engine, rows, plan, journal, Printer(prefix=prefix)).run()
+    _Background(directory, engine, rows, plan, journal, Printer(prefix=prefix, recorded=True)).run()
 
 
 class _Background(Background):

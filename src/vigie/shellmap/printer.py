@@ -36,12 +36,18 @@ class Printer:
         One JSON object for each command instead.
     shared:
         A bar may stand on the terminal.
+    recorded:
+        Python's stderr is more than a descriptor, as in a worker of Vigie, which records what is written there.
     """
 
-    def __init__(self, *, prefix: bool = False, as_json: bool = False, shared: bool = False) -> None:
+    def __init__(
+        self, *, prefix: bool = False, as_json: bool = False, shared: bool = False, recorded: bool = False
+    ) -> None:
         self._prefix = prefix
         self._as_json = as_json
         self._sinks = {1: Sink(1), 2: Sink(2)}
+        if recorded:
+            self._sinks[2] = Shared(sys.stderr)
         if shared:
             streams = {1: sys.stdout, 2: sys.stderr}
             self._sinks |= {number: Shared(stream) for number, stream in streams.items() if stream.isatty()}

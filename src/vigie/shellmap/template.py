@@ -252,7 +252,7 @@ class Template:
             When there is no command, or a position that none of its items is at.
         """
         if not words:
-            raise UsageError("there is no command", "vigie map -- COMMAND {} ::: ITEM...")
+            raise UsageError("there is no command", "vigie map -- CMD {} ::: ITEM…")
         found = [hole for word in words for _, _, hole in holes(word)]
         check_positions(found, several)
         cut = [_Word.cut(word) for word in words]

@@ -33,6 +33,8 @@ __all__ = ["Wanted", "filler", "spell"]
 _COUNTED = 1_000_000
 #: Descriptors of a command that runs: its pidfd and two files; and those of everything else.
 _EACH, _OURS = 3, 64
+#: Commands that may wait for their turn to be shown, and the descriptors of each.
+WAITING, _HELD = 1_000, 2
 _NICE = 40
 
 
@@ -113,13 +115,11 @@ class Wanted:
         text = self.args.jobs
         if text is None:
             return cores()
-        try:
-            number = float(text.removesuffix("%")) if text.endswith("%") else int(text)
-        except ValueError:
-            number = 0
-        if number <= 0:
+        digits = text.removesuffix("%")
+        number = int(digits) if digits.isdecimal() else 0
+        if not number:
             raise UsageError(f"map: -j is {text!r}: it is a number of commands, or a part of the cores such as 50%")
-        return max(1, round(cores() * number / 100)) if text.endswith("%") else int(number)
+        return max(1, round(cores() * number / 100)) if text.endswith("%") else number
 
     def _delimiter(self) -> bytes:
         if self.args.null and self.args.delimiter is not None:
@@ -134,7 +134,7 @@ class Wanted:
         args = self.args
         plan = Plan(
             ordered=args.keep_order, timeout=args.timeout, retries=self.retries, rate=args.rate, errors="collect",
-            window=_window() if args.keep_order else None,
+            window=_window(self.limit) if args.keep_order else None,
         )  # fmt: skip
         plan.space(args.delay)
         return plan
@@ -203,7 +203,9 @@ class Wanted:
         if args.joblog is not None:
             from vigie.shellmap.joblog import Joblog
 
-            joblog = Joblog(args.joblog, more=args.resume_joblog or args.resume_failed)
+            # parallel appends to a list that has a + before its name.
+            more = args.resume_joblog or args.resume_failed or args.joblog.startswith("+")
+            joblog = Joblog(args.joblog.removeprefix("+"), more=more)
             self.hint = "the same with --resume-failed runs them again"
         self._run = CommandRun(
             self.fill, rows, self.plan, limit=self.limit, outlet=self._outlet(printer), printer=printer, total=total,
@@ -244,7 +246,7 @@ class Wanted:
         if args.resume_joblog or args.resume_failed:
             from vigie.shellmap.joblog import Listed, ended_earlier
 
-            return Listed(ended_earlier(args.joblog, well=args.resume_failed))
+            return Listed(ended_earlier(args.joblog.removeprefix("+"), well=args.resume_failed))
         return None
 
     def _show(self, total: int | None) -> Show | None:
@@ -268,10 +270,11 @@ def _regular(source: Source) -> bool:
         return True  # opening it will say what is wrong
 
 
-def _window() -> int:
-    """Give how many commands may wait for their turn to be shown: each has two files open."""
+def _window(limit: int) -> int:
+    """Give how many commands may run, and wait for their turn to be shown: each has two files open."""
+    _descriptors(limit, WAITING)
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(2, min(1_000, (soft - _OURS) // (2 * _EACH)))
+    return limit + min(WAITING, max(1, (soft - _OURS - limit * _EACH) // _HELD))
 
 
 def _renice(by: int | None) -> None:
@@ -283,8 +286,8 @@ def _renice(by: int | None) -> None:
         raise UsageError(f"map: --nice {by}: only root may be less nice") from None
 
 
-def _descriptors(limit: int) -> None:
-    """See that there are enough descriptors for so many commands at once.
+def _descriptors(limit: int, waiting: int = 0) -> None:
+    """See that there are enough descriptors for so many commands at once, and if it can be for some that wait.
 
     Raises
     ------
@@ -293,10 +296,11 @@ def _descriptors(limit: int) -> None:
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = limit * _EACH + _OURS
-    if needed <= soft:
+    wanted = needed + waiting * _HELD
+    if wanted <= soft:
         return
     if needed > hard:
         raise UsageError(
             f"map: -j {limit} needs {needed} open files, and the system gives {hard}", f"-j {(hard - _OURS) // _EACH}"
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
