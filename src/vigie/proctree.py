@@ -26,7 +26,7 @@ from collections.abc import Collection, Iterable
 from vigie import procs
 from vigie.procs import SECOND, Identity, Process
 
-__all__ = ["Status", "Tree", "TreeStop", "descendants", "freeze", "thaw", "tree"]
+__all__ = ["Status", "Tree", "TreeStop", "descendants", "descendants_of", "freeze", "thaw", "tree"]
 
 #: How often a round of signals is repeated for those who forked meanwhile.
 _ROUNDS = 50
@@ -41,14 +41,21 @@ def _children(processes: Iterable[Process]) -> dict[int, list[Process]]:
 
 def descendants(pid: int) -> set[Identity]:
     """Give every living process below ``pid``, itself excluded."""
+    return descendants_of([pid])[pid]
+
+
+def descendants_of(pids: Iterable[int]) -> dict[int, set[Identity]]:
+    """Give the descendants of each of several processes, by one look at all there are."""
     below = _children(p for p in procs.scan() if not p.zombie)
-    found: set[Identity] = set()
-    todo = [pid]
-    while todo:
-        for child in below.get(todo.pop(), ()):
-            found.add(child.identity)
-            todo.append(child.pid)
-    return found
+    families: dict[int, set[Identity]] = {}
+    for pid in pids:
+        found = families[pid] = set()
+        todo = [pid]
+        while todo:
+            for child in below.get(todo.pop(), ()):
+                found.add(child.identity)
+                todo.append(child.pid)
+    return families
 
 
 def tree(

@@ -50,7 +50,7 @@ _TABLE = Table(
                 ("-a --arg-file", "files", "FILE+", "read them from a file; may be repeated"),
                 ("-0 --null", "null", None, "they end with NUL, as find -print0 writes them"),
                 ("-d --delimiter", "delimiter", "C", "they end with this instead of a line's end: , \\t \\x1f"),
-                ("-n --max-args", "several", "N", "so many for each command"),
+                ("-n --max-args", "max_args", "N", "so many for each command"),
                 ("--colsep", "columns", "RE", "cut each where this expression matches: {1} {2} …"),
                 ("-r --no-run-if-empty", "no_blank", None, "leave out those that are empty or blank"),
             ],

@@ -17,7 +17,7 @@ from vigie.engines.watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from typing import Any, Protocol
 
     class Outlet(Protocol):
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         def begun(self, done: Done) -> None: ...
         def ended(self, done: Done) -> None: ...
 
+    from vigie.procs import Identity
 
 __all__ = ["GRACE", "CommandFailed", "Commands", "Done", "Outlet"]
 
@@ -119,7 +120,7 @@ class CommandFailed(Exception):
 class _Running:
     """A command that runs."""
 
-    __slots__ = ("batch", "crew", "done", "doomed", "mono", "pid", "pidfd", "why")
+    __slots__ = ("batch", "below", "crew", "done", "doomed", "mono", "pid", "pidfd", "why")
 
     def __init__(self, crew: Commands, batch: Batch, done: Done, pid: int) -> None:
         self.crew = crew
@@ -131,6 +132,8 @@ class _Running:
         #: When it is killed for good, once it was told to end, and why it was.
         self.doomed: float | None = None
         self.why = ""
+        #: What it had started by then, wherever that went.
+        self.below: Collection[Identity] = ()
 
     def __call__(self) -> None:
         """Something has become of it."""
@@ -145,12 +148,31 @@ class _Running:
 
 
 def _which(name: bytes, path: bytes) -> bytes | None:
-    """Find a program in the directories of a search path; ``shutil`` takes longer to load than a command to run."""
+    """Find a program in the directories of a search path; ``shutil`` takes longer to load than a command to run.
+
+    As a shell does: a file that may not be run is what is meant if there is no other.
+    """
+    refused = None
     for directory in path.split(b":"):
         found = os.path.join(directory or b".", name)
-        if os.access(found, os.X_OK) and not os.path.isdir(found):
-            return found
-    return None
+        if os.path.isfile(found):
+            if os.access(found, os.X_OK):
+                return found
+            refused = refused or found
+    return refused
+
+
+def _signal_strays(running: _Running, number: int) -> None:
+    """Send a signal to what a command has started that has left its process group."""
+    from vigie.procs import send_signal
+
+    for identity in running.below:
+        try:
+            strayed = os.getpgid(identity.pid) != running.pid
+        except ProcessLookupError:
+            continue
+        if strayed:
+            send_signal(identity, number)
 
 
 class Commands:
@@ -244,10 +266,7 @@ class Commands:
         if out >= 0:
             actions += [(os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, err, 2)]
         try:
-            pid = os.posix_spawn(
-                self._program(done.argv[0]), done.argv, self._environment,
-                file_actions=actions, setpgroup=0, setsigdef=_DEFAULTED,
-            )  # fmt: skip
+            pid = self._spawn(self._program(done.argv[0]), done.argv, actions)
         except OSError as error:
             if error.errno in _SCARCE and self._running:
                 self._defer(batch, done)
@@ -260,6 +279,17 @@ class Commands:
             self._watched = False
         else:
             self._watch.add(running.pidfd, running)
+
+    def _spawn(self, program: bytes, argv: list[bytes], actions: list[Any]) -> int:
+        try:
+            return os.posix_spawn(
+                program, argv, self._environment, file_actions=actions, setpgroup=0, setsigdef=_DEFAULTED
+            )
+        except OSError as error:
+            if error.errno != errno.ENOEXEC:
+                raise
+            # A script that does not say whose it is, is the shell's.
+            return self._spawn(b"/bin/sh", [b"sh", program, *argv[1:]], actions)
 
     def _take_slot(self) -> int:
         if self._slots:
@@ -335,26 +365,32 @@ class Commands:
         for running in list(self._running.values()):
             if running.doomed is not None:
                 if now >= running.doomed:
-                    self._kill(running)
+                    self._kill([running])
                     running.doomed = now + GRACE
             elif self.timeout is not None and now - running.mono > self.timeout:
-                self._doom(running, "timeout")
+                self._doom([running], "timeout")
 
-    def _doom(self, running: _Running, why: str) -> None:
-        """Have a command end: ask now, and force it later."""
-        running.doomed, running.why = time.monotonic() + GRACE, why
-        running.signal(signal.SIGTERM)
-        running.signal(signal.SIGCONT)
+    def _doom(self, condemned: Collection[_Running], why: str) -> None:
+        """Have commands end, with all that they have started: ask now, and force it later."""
+        from vigie.proctree import descendants_of
 
-    def _kill(self, running: _Running) -> None:
-        """Kill a command, its group, and whatever below it has left the group."""
-        from vigie.procs import send_signal
-        from vigie.proctree import descendants
+        families = descendants_of([running.pid for running in condemned])
+        for running in condemned:
+            running.doomed, running.why = time.monotonic() + GRACE, why
+            running.below = families[running.pid]
+            running.signal(signal.SIGTERM)
+            running.signal(signal.SIGCONT)
+            _signal_strays(running, signal.SIGTERM)
 
-        below = descendants(running.pid)
-        running.signal(signal.SIGKILL)
-        for identity in below:
-            send_signal(identity, signal.SIGKILL)
+    def _kill(self, condemned: Collection[_Running]) -> None:
+        """Kill commands, their groups, and whatever below them has left the group."""
+        from vigie.proctree import descendants_of
+
+        families = descendants_of([running.pid for running in condemned])
+        for running in condemned:
+            running.below = {*running.below, *families[running.pid]}
+            running.signal(signal.SIGKILL)
+            _signal_strays(running, signal.SIGKILL)
 
     def reap(self, running: _Running) -> None:
         """Take the end of a command, if it has ended."""
@@ -373,16 +409,13 @@ class Commands:
         done.status = os.waitstatus_to_exitcode(status)
         done.timed_out = running.why == "timeout"
         if running.doomed is not None:
-            try:
-                os.killpg(running.pid, signal.SIGKILL)  # what it has started, and left behind
-            except (ProcessLookupError, PermissionError):
-                pass
+            running.signal(signal.SIGKILL)  # what it has started, and left behind
+            _signal_strays(running, signal.SIGKILL)
         self._over(running.batch, done, running.why)
 
     def _over(self, batch: Batch, done: Done, why: str = "") -> None:
         self._slots.append(done.slot)
         self._outlet.ended(done)
-        self.stopped += why == "stop"
         spent = int(done.took * 1e9)
         if why == "again":
             self._events.append(Back(batch))
@@ -391,6 +424,7 @@ class Commands:
         elif done.status == 0 and not done.timed_out:
             self._events.append(Group(batch.index, [spent], [done], done.slot, 1))
         else:
+            self.stopped += why == "stop"
             self._events.append(Failed(batch.index, batch.items[0], spent, done.slot, "", "", "", CommandFailed(done)))
 
     # --- its end ------------------------------------------------------------------
@@ -411,29 +445,30 @@ class Commands:
         """End a command that runs; its item has no outcome."""
         for running in self._running.values():
             if running.batch.index == index and running.doomed is None:
-                self._doom(running, "skip")
+                self._doom([running], "skip")
 
     def send_back(self) -> None:
         """End the command that has begun last; it will be started again."""
         youngest = max(self._running.values(), key=lambda running: running.mono, default=None)
         if youngest is not None and youngest.doomed is None:
-            self._doom(youngest, "again")
+            self._doom([youngest], "again")
 
     def stop(self, *, at_once: bool = False) -> None:
         """End all that run; they are told of as any others."""
-        for running in self._running.values():
-            if at_once:
+        unasked = [running for running in self._running.values() if running.doomed is None]
+        if unasked:
+            self._doom(unasked, "stop")
+        if at_once:
+            for running in self._running.values():
                 running.doomed = 0.0
-            elif running.doomed is None:
-                self._doom(running, "stop")
         self.wake()
 
     def close(self) -> None:
         """End all that run, at once."""
         if self._null < 0:
             return
-        for running in self._running.values():
-            self._kill(running)
+        if self._running:
+            self._kill(self._running.values())
         for running in self._running.values():
             try:
                 os.waitpid(running.pid, 0)

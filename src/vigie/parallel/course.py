@@ -227,6 +227,10 @@ class Course:
         self.tally.failed -= 1
         self._again.append(Batch(index, [item]))
 
+    def has_again(self) -> bool:
+        """Tell whether there is something to give for which nothing need be taken from the source."""
+        return bool(self._again)
+
     def _without(self, batch: Batch) -> Batch | None:
         """Give what is to be computed of a batch, the rest of which waits: nothing of it may be skipped."""
         for at in range(len(batch.items)):

@@ -87,7 +87,10 @@ class Gate:
         self._clock = clock
         self._looked = -FRESH
         self._free = 0
+        #: Called when there is less than half of the memory that is to be free.
         self.short: Callable[[], None] = lambda: None
+        #: Tells whether something is to be tried again, for which no item need come.
+        self.again: Callable[[], bool] = lambda: False
 
     @property
     def needed(self) -> bool:
@@ -96,7 +99,7 @@ class Gate:
 
     def __call__(self, running: int) -> float | None:
         """Give the seconds until it is worth asking again; None: go on."""
-        if self._feed is not None and not self._feed.ready():
+        if self._feed is not None and not self.again() and not self._feed.ready():
             return float("inf")  # whoever brings items says so
         if self._load is not None and busy_processes() >= self._load:
             return LOOK

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from functools import partial
 
+from vigie.errors import UsageError
 from vigie.shellmap.sinks import Labelled, Sink
 
 TYPE_CHECKING = False
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from vigie.engines.commands import Done
     from vigie.engines.watch import Watch
 
-__all__ = ["Bare", "Files", "Lines", "Results"]
+__all__ = ["Bare", "Files", "Lines", "Results", "nameless", "temporary"]
 
 #: Bytes to read at once of a command that writes lines.
 CHUNK = 1 << 16
@@ -94,6 +95,10 @@ class Results(Bare):
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
+        try:
+            os.makedirs(directory, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"map: --results {directory}: {error.strerror}") from None
 
     def open(self, done: Done) -> tuple[int, int]:
         """Give two files."""

@@ -102,6 +102,7 @@ class CommandRun:
         self.course = _Course(self._engine, rows, plan, resume, self)
         if gate is not None:
             gate.short = self._engine.send_back
+            gate.again = self.course.has_again
         if feed is not None:
             feed.begin(self._engine.wake)
         #: Signals that ask for an end, as they come; and how many of them were heeded.

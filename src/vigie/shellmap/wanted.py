@@ -11,7 +11,7 @@ from vigie.errors import UsageError
 from vigie.model import cores
 from vigie.parallel.plan import Plan
 from vigie.shellmap.inputs import STDIN, column_pattern, command_items, parse_sources
-from vigie.shellmap.outlets import Bare, Files, Lines, Results
+from vigie.shellmap.outlets import Bare, Files, Lines, Results, nameless, temporary
 from vigie.shellmap.printer import Printer
 from vigie.shellmap.run import CommandRun
 from vigie.shellmap.template import Template
@@ -86,7 +86,7 @@ class Wanted:
         self.line = None if args.shell is None else os.fsencode(args.shell)
         if self.line is not None and self.words:
             raise UsageError(f"map: {args.what[0]}: --shell has the command already", "items stand behind :::")
-        self.several = self._number("several", 1) or 1
+        self.several = self._number("max-args", 1) or 1
         self._columns = None if args.columns is None else column_pattern(os.fsencode(args.columns))
         self._separator = self._delimiter()
         self.most = 0 if self._columns else self.several * len(self.sources)
@@ -100,7 +100,7 @@ class Wanted:
     # --- options ------------------------------------------------------------------
 
     def _number(self, name: str, least: int, most: int | None = None) -> int | None:
-        text = getattr(self.args, name)
+        text = getattr(self.args, name.replace("-", "_"))
         if text is None:
             return None
         try:
@@ -108,7 +108,8 @@ class Wanted:
         except ValueError:
             raise UsageError(f"map: --{name} is {text!r}: it must be a whole number") from None
         if found < least or (most is not None and found > most):
-            raise UsageError(f"map: --{name} is {text}: it must be {least} or more")
+            bound = f"{least} or more" if most is None else f"between {least} and {most}"
+            raise UsageError(f"map: --{name} is {text}: it must be {bound}")
         return found
 
     def _jobs(self) -> int:
@@ -128,7 +129,10 @@ class Wanted:
             return b"\0"
         if self.args.delimiter is None:
             return b"\n"
-        return codecs.escape_decode(os.fsencode(self.args.delimiter))[0]
+        try:
+            return codecs.escape_decode(os.fsencode(self.args.delimiter))[0]
+        except ValueError as error:
+            raise UsageError(f"map: -d is {self.args.delimiter!r}: {error}") from None
 
     def _plan(self) -> Plan:
         args = self.args
@@ -225,11 +229,14 @@ class Wanted:
         args = self.args
         if args.ungroup:
             return Bare()
-        if args.lines:
-            return Lines(printer.sink, args.tmpdir, keep_order=args.keep_order)
         if args.results is not None:
             return Results(args.results)
-        return Files(args.tmpdir)
+        directory = args.tmpdir or temporary()
+        try:
+            os.close(nameless(directory))
+        except OSError as error:
+            raise UsageError(f"map: --tmpdir {directory}: {error.strerror}", "give one for files") from None
+        return Lines(printer.sink, directory, keep_order=args.keep_order) if args.lines else Files(directory)
 
     def _earlier(self, rows: Iterable[Row], say: Callable[[str], None]) -> Earlier | None:
         args = self.args
