@@ -88,6 +88,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def _fill_streams() -> None:
+    """Open nothing in the place of standard streams that are closed: else the next file would be one of them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - as long as the program
+
+
 def _say_again(what: Any) -> None:
     """Send an interrupt again that fell into a destructor, where Python lets nothing out."""
     error = what.exc_value
@@ -272,6 +279,7 @@ def entry() -> NoReturn:
     there is nothing to save.
     """
     sys.unraisablehook = _say_again
+    _fill_streams()
     code = main()
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import time
 
@@ -190,6 +191,8 @@ class Commands:
         Seconds that one may take.
     gate:
         Tells whether another may start now, and otherwise after how many seconds to look again.
+    files:
+        The limits of open files (soft, hard) that commands are to have, if they are not ours.
     """
 
     place = "commands"
@@ -197,6 +200,7 @@ class Commands:
     def __init__(
         self, fill: Callable[[Sequence[bytes], int, int], list[bytes]], limit: int, outlet: Outlet, *,
         timeout: float | None = None, gate: Callable[[int], float | None] | None = None,
+        files: tuple[int, int] | None = None,
     ) -> None:  # fmt: skip
         self.fill = fill
         self.limit = limit
@@ -204,6 +208,7 @@ class Commands:
         self._watch = Watch()
         self._outlet = outlet
         self._gate = gate
+        self._files = files
         #: Seconds until the gate is to be asked again, if it is closed.
         self._closed_for: float | None = None
         self._programs: dict[bytes, bytes | None] = {}
@@ -281,6 +286,11 @@ class Commands:
             self._watch.add(running.pidfd, running)
 
     def _spawn(self, program: bytes, argv: list[bytes], actions: list[Any]) -> int:
+        ours = None
+        if self._files is not None:
+            # A child has what its parent has at that moment; what is open already stays so.
+            ours = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._files)
         try:
             return os.posix_spawn(
                 program, argv, self._environment, file_actions=actions, setpgroup=0, setsigdef=_DEFAULTED
@@ -290,6 +300,9 @@ class Commands:
                 raise
             # A script that does not say whose it is, is the shell's.
             return self._spawn(b"/bin/sh", [b"sh", program, *argv[1:]], actions)
+        finally:
+            if ours is not None:
+                resource.setrlimit(resource.RLIMIT_NOFILE, ours)
 
     def _take_slot(self) -> int:
         if self._slots:
@@ -419,15 +432,20 @@ class Commands:
         spent = int(done.took * 1e9)
         if why == "again":
             self._events.append(Back(batch))
-        elif why == "skip":
+        elif why == "skip" or (why == "stop" and done.status):
+            self.stopped += why == "stop"
             self._events.append(Lost(batch.index, batch.items[0], spent, done.slot, "stopped", 0))
         elif done.status == 0 and not done.timed_out:
             self._events.append(Group(batch.index, [spent], [done], done.slot, 1))
         else:
-            self.stopped += why == "stop"
             self._events.append(Failed(batch.index, batch.items[0], spent, done.slot, "", "", "", CommandFailed(done)))
 
     # --- its end ------------------------------------------------------------------
+
+    @property
+    def bell(self) -> int:
+        """A descriptor: what is written to it has :meth:`poll` return."""
+        return self._wake[1]
 
     def wake(self) -> None:
         """Have :meth:`poll` return, also from a handler of a signal or another thread."""

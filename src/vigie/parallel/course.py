@@ -257,7 +257,11 @@ class Course:
                     yield from self._tell(come)
                     self.pump(0)
                 if self._over:
-                    break
+                    if not self._come:
+                        break
+                    # One that was to be tried again was dropped: what is behind it is told all the same.
+                    self._next = min(self._come)
+                    continue
                 if waits:
                     self.pump(None)
                 else:

@@ -87,9 +87,9 @@ class CommandRun:
         limit: int, outlet: Outlet, printer: Printer, total: int | None = None, gate: Gate | None = None,
         feed: Feed | None = None, halt: Halt | None = None, resume: Earlier | None = None, show: Show | None = None,
         joblog: Joblog | None = None, spell: Callable[[Done], bytes] = lambda done: b" ".join(done.argv),
-        say: Callable[[str], None] = lambda text: None,
+        files: tuple[int, int] | None = None, say: Callable[[str], None] = lambda text: None,
     ) -> None:  # fmt: skip
-        self._engine = Commands(fill, limit, outlet, timeout=plan.timeout, gate=gate)
+        self._engine = Commands(fill, limit, outlet, timeout=plan.timeout, gate=gate, files=files)
         self._outlet = outlet
         self._printer = printer
         self._total = total
@@ -111,6 +111,7 @@ class CommandRun:
         self._halted = False
         self._killed = False
         self._before: dict[int, Any] = {}
+        self._bell = -1
 
     def run(self) -> int:
         """Run all commands; give the exit code.
@@ -189,9 +190,12 @@ class CommandRun:
             # nohup and background jobs of a shell ignore some on purpose.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._note)
+        # The handler may come to its turn only when the wait has ended: this ends it.
+        self._bell = signal.set_wakeup_fd(self._engine.bell, warn_on_full_buffer=False)
         self._before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._pause)
 
     def _release(self) -> None:
+        signal.set_wakeup_fd(self._bell)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

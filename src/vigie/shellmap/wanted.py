@@ -31,8 +31,8 @@ __all__ = ["Wanted", "filler", "spell"]
 
 #: Items that stood on the command line: so many of their combinations are counted beforehand.
 _COUNTED = 1_000_000
-#: Descriptors of a command that runs: its pidfd and two files; and those of everything else.
-_EACH, _OURS = 3, 64
+#: Descriptors of everything else than commands.
+_OURS = 64
 #: Commands that may wait for their turn to be shown, and the descriptors of each.
 WAITING, _HELD = 1_000, 2
 _NICE = 40
@@ -93,6 +93,10 @@ class Wanted:
         self.fill = filler(self.words, self.line, self.most)
         self.limit = self._jobs()
         self.retries = self._number("retries", 0) or 0
+        #: The descriptors of a command that runs: its pidfd and two files; or two pipes, and two files while it waits.
+        self._each = 5 if args.lines else 3
+        #: The limits of open files as they were, which commands shall have.
+        self._files = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.plan = self._plan()
         self.hint = ""
         self._run: CommandRun | None = None
@@ -138,10 +142,16 @@ class Wanted:
         args = self.args
         plan = Plan(
             ordered=args.keep_order, timeout=args.timeout, retries=self.retries, rate=args.rate, errors="collect",
-            window=_window(self.limit) if args.keep_order else None,
+            window=self._window() if args.keep_order else None,
         )  # fmt: skip
         plan.space(args.delay)
         return plan
+
+    def _window(self) -> int:
+        """Give how many commands may run, and wait for their turn to be shown."""
+        needed = self.limit * self._each + _OURS
+        given = _descriptors(needed, WAITING * _HELD)
+        return self.limit + max(1, min(WAITING, (given - needed) // _HELD))
 
     # --- items --------------------------------------------------------------------
 
@@ -200,7 +210,7 @@ class Wanted:
             rows = feed = Feed(iter(rows))
         gate = Gate(args.load, args.memfree, feed=feed)
         _renice(self._number("nice", -_NICE, _NICE))
-        _descriptors(self.limit)
+        _descriptors(self.limit * self._each + _OURS)
         resume = self._earlier(rows, say)
         printer = Printer(prefix=args.prefix, as_json=args.json, shared=bool(args.progress))
         joblog = None
@@ -214,7 +224,7 @@ class Wanted:
         self._run = CommandRun(
             self.fill, rows, self.plan, limit=self.limit, outlet=self._outlet(printer), printer=printer, total=total,
             gate=gate if gate.needed else None, feed=feed, halt=halt, resume=resume, show=self._show(total),
-            joblog=joblog, spell=_spelled, say=say,
+            joblog=joblog, spell=_spelled, files=self._files, say=say,
         )  # fmt: skip
         return self._run
 
@@ -277,13 +287,6 @@ def _regular(source: Source) -> bool:
         return True  # opening it will say what is wrong
 
 
-def _window(limit: int) -> int:
-    """Give how many commands may run, and wait for their turn to be shown: each has two files open."""
-    _descriptors(limit, WAITING)
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return limit + min(WAITING, max(1, (soft - _OURS - limit * _EACH) // _HELD))
-
-
 def _renice(by: int | None) -> None:
     if by is None:
         return
@@ -293,21 +296,18 @@ def _renice(by: int | None) -> None:
         raise UsageError(f"map: --nice {by}: only root may be less nice") from None
 
 
-def _descriptors(limit: int, waiting: int = 0) -> None:
-    """See that there are enough descriptors for so many commands at once, and if it can be for some that wait.
+def _descriptors(needed: int, more: int = 0) -> int:
+    """See that so many files can be open, and if possible so many more; give how many can be.
 
     Raises
     ------
     UsageError
-        When there may not be.
+        When that is more than there may be.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = limit * _EACH + _OURS
-    wanted = needed + waiting * _HELD
-    if wanted <= soft:
-        return
     if needed > hard:
-        raise UsageError(
-            f"map: -j {limit} needs {needed} open files, and the system gives {hard}", f"-j {(hard - _OURS) // _EACH}"
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+        raise UsageError(f"map: -j needs {needed:,} open files, and the system gives {hard:,}", "a smaller -j")
+    if needed + more > soft:
+        soft = min(needed + more, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft
