@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vigie.engines.commands import Commands, Done
+from vigie.engines.command import Done
+from vigie.engines.commands import Commands
 from vigie.engines.watch import Watch
 from vigie.errors import UsageError
 from vigie.parallel.course import Course

@@ -393,7 +393,7 @@ def test_an_item_does_not_join_what_stands_beside_it():
 
 PIECES = [b"printf %s", b" ", b" ", b"'", b'"', b"`", b"$(", b"(", b")", b"${x", b"}", b"$((", b"))", b"((", b"\\",
           b"$", b" #", b"\n", b";", b"$[", b"=(", b"\\ ", b" <<E\n", b"\nE\n", b"<<<", b"case x in x) ", b";; esac",
-          b"x=", b"if ", b"{}", b"{1}", b"{#}", b" {} ", b"{/}"]  # fmt: skip
+          b"x=", b"if ", b"{}", b"{1}", b"{#}", b" {} ", b"{/}", b"\\\n"]  # fmt: skip
 RUN = b":>M"
 EVIL = [b"$(" + RUN + b")", b"`" + RUN + b"`", b"';" + RUN + b";'", b'";' + RUN + b';"', b"\n" + RUN + b"\n",
         b"E\n" + RUN + b"\n", b"'$(" + RUN + b")'", b'"$(' + RUN + b')"', b"\\'$(" + RUN + b")",
@@ -409,6 +409,9 @@ EVIL = [b"$(" + RUN + b")", b"`" + RUN + b"`", b"';" + RUN + b";'", b'";' + RUN 
 @example(b" {} printf %s$((){}\"';)) <<E\n", EVIL[6])
 @example(b"$(x=((x=}", EVIL[11])
 @example(b"$[ {}", EVIL[7])
+@example(b"echo a \\\n#{}", EVIL[4])
+@example(b"cat <\\\n<E\n{}\nE", EVIL[5])
+@example(b'echo "$(ca\\\nse x in x) echo "{}";; esac)"', EVIL[0])
 @example(b"}\\ # <<E\nx[\nfor x in ", EVIL[10])
 def test_no_line_runs_an_item(line, item):
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from vigie.cli.table import Parsed, Table
 from vigie.errors import UsageError
 
@@ -141,11 +139,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def parse(words: Sequence[str], prog: str) -> Parsed | None:
     """Read the command line; None when help is asked for."""
-    for word in _TABLE.split(words)[0]:
-        flag = word.partition("=")[0] if word.startswith("--") else word[:2]
-        if flag in _ELSEWHERE and flag not in _TABLE.names:
-            raise UsageError(f"map: there is no option {flag}", f"{_ELSEWHERE[flag]} · vigie map --help")
-    return _TABLE.parse(words, prog)
+    try:
+        return _TABLE.parse(words, prog)
+    except UsageError as error:
+        flag = error.message.rpartition(" ")[2]
+        if "there is no option" not in error.message or flag not in _ELSEWHERE:
+            raise
+        raise UsageError(error.message, f"{_ELSEWHERE[flag]} · {prog} --help") from None
 
 
 split_words = _TABLE.split
@@ -202,9 +202,12 @@ def _flag(name: str) -> str:
 
 def _print(what: Wanted, out: Context) -> int:
     """Print the commands."""
+    from vigie.shellmap.sinks import Sink
+
     out.stdout.flush()
+    sink = Sink(1)
     for argv in what.commands():
-        os.write(1, what.spell(argv) + b"\n")
+        sink.write(what.spell(argv) + b"\n")
     return 0
 
 

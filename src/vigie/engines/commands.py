@@ -12,8 +12,8 @@ import resource
 import signal
 import time
 
-from vigie import pidfd
 from vigie.engines.batch import LONGEST, Back, Batch, Event, Failed, Group, Lost
+from vigie.engines.command import GRACE, CommandFailed, Done, Running, families
 from vigie.engines.watch import Watch
 
 TYPE_CHECKING = False
@@ -29,123 +29,19 @@ if TYPE_CHECKING:
         def begun(self, done: Done) -> None: ...
         def ended(self, done: Done) -> None: ...
 
-    from vigie.procs import Identity
 
-__all__ = ["GRACE", "CommandFailed", "Commands", "Done", "Outlet"]
+__all__ = ["Commands", "Outlet"]
 
-#: Seconds between SIGTERM and SIGKILL.
-GRACE = 2.0
+#: Bytes of a name that are told.
+_SHOWN = 200
 #: Where pidfds are missing: seconds between two looks at who has ended.
 LOOK = 0.01
 #: What a shell gives for a command that is not there, or cannot be run.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
-#: There are not enough processes, or not enough memory, for another one.
-_SCARCE = (errno.EAGAIN, errno.ENOMEM)
+#: There are not enough processes, memory or open files for another one.
+_SCARCE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 #: Python ignores some signals; whoever is started would ignore them too.
 _DEFAULTED = tuple(getattr(signal, name) for name in ("SIGPIPE", "SIGXFSZ") if hasattr(signal, name))
-
-
-class Done:
-    """One try at a command.
-
-    Attributes
-    ----------
-    items:
-        The items that it was made of.
-    seq, slot:
-        Its number, and the lowest one that no other command had then; from 1 on.
-    status:
-        Its exit status, or minus the signal that ended it.
-    timed_out:
-        Whether it was ended for taking too long.
-    began, took:
-        When it began (epoch seconds), and for how long it ran (s).
-    out, err:
-        Files of what it wrote, if the outlet keeps them; who has shown them closes them.
-    """
-
-    __slots__ = ("argv", "began", "err", "items", "out", "seq", "slot", "status", "timed_out", "took", "tries")
-
-    def __init__(self, items: Sequence[bytes], argv: list[bytes], seq: int, slot: int) -> None:
-        self.items = items
-        self.argv = argv
-        self.seq = seq
-        self.slot = slot
-        self.status = 0
-        self.timed_out = False
-        self.began = time.time()
-        self.took = 0.0
-        self.tries = 1
-        self.out = self.err = -1
-
-    def __reduce__(self) -> Any:
-        """Travel as nothing: what a journal keeps of a command is that it ended well."""
-        return type(None), ()
-
-    def close(self) -> None:
-        """Let go of the files."""
-        out, err, self.out, self.err = self.out, self.err, -1, -1
-        for fd in (out, err):
-            if fd >= 0:
-                os.close(fd)
-
-    def __del__(self) -> None:
-        self.close()
-
-    def failure(self) -> str:
-        """Say how it failed.
-
-        >>> done = Done([b"x"], [b"false"], 1, 1)
-        >>> done.status = -9
-        >>> done.failure()
-        'ended by SIGKILL'
-        """
-        if self.timed_out:
-            return "took too long"
-        if self.status < 0:
-            try:
-                return f"ended by {signal.Signals(-self.status).name}"
-            except ValueError:
-                return f"ended by signal {-self.status}"
-        return f"exit status {self.status}"
-
-
-class CommandFailed(Exception):
-    """A command did not end with 0; ``done`` is how it ended."""
-
-    def __init__(self, done: Done) -> None:
-        super().__init__(done.failure())
-        self.done = done
-
-
-class _Running:
-    """A command that runs."""
-
-    __slots__ = ("batch", "below", "crew", "done", "doomed", "mono", "pid", "pidfd", "why")
-
-    def __init__(self, crew: Commands, batch: Batch, done: Done, pid: int) -> None:
-        self.crew = crew
-        self.batch = batch
-        self.done = done
-        self.pid = pid
-        self.pidfd = pidfd.open_pid(pid)
-        self.mono = time.monotonic()
-        #: When it is killed for good, once it was told to end, and why it was.
-        self.doomed: float | None = None
-        self.why = ""
-        #: What it had started by then, wherever that went.
-        self.below: Collection[Identity] = ()
-
-    def __call__(self) -> None:
-        """Something has become of it."""
-        self.crew.reap(self)
-
-    def signal(self, number: int) -> None:
-        """Send a signal to its process group: it is not reaped yet, so the number is its own."""
-        try:
-            os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass
 
 
 def _which(name: bytes, path: bytes) -> bytes | None:
@@ -161,19 +57,6 @@ def _which(name: bytes, path: bytes) -> bytes | None:
                 return found
             refused = refused or found
     return refused
-
-
-def _signal_strays(running: _Running, number: int) -> None:
-    """Send a signal to what a command has started that has left its process group."""
-    from vigie.procs import send_signal
-
-    for identity in running.below:
-        try:
-            strayed = os.getpgid(identity.pid) != running.pid
-        except ProcessLookupError:
-            continue
-        if strayed:
-            send_signal(identity, number)
 
 
 class Commands:
@@ -213,7 +96,9 @@ class Commands:
         self._closed_for: float | None = None
         self._programs: dict[bytes, bytes | None] = {}
         self._environment = dict(os.environb)
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, Running] = {}
+        #: Commands that were told to end and have, but not all that they had started.
+        self._leaving: list[Running] = []
         self._slots: list[int] = []
         self._highest = 0
         #: Whether the system says of each when it has ended.
@@ -266,7 +151,14 @@ class Commands:
         slot = self._take_slot()
         items, seq = batch.items[0], batch.index + 1
         done = Done(items, self.fill(items, seq, slot), seq, slot)
-        out, err = self._outlet.open(done)
+        try:
+            out, err = self._outlet.open(done)
+        except OSError as error:
+            if error.errno not in _SCARCE or not self._running:
+                raise
+            self._slots.append(slot)
+            self._later(batch)
+            return
         actions: list[Any] = [(os.POSIX_SPAWN_DUP2, self._null, 0)]
         if out >= 0:
             actions += [(os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, err, 2)]
@@ -279,7 +171,7 @@ class Commands:
                 self._refuse(batch, done, err, error)
             return
         self._outlet.begun(done)
-        running = self._running[pid] = _Running(self, batch, done, pid)
+        running = self._running[pid] = Running(batch, done, pid, self.reap)
         if running.pidfd is None:
             self._watched = False
         else:
@@ -326,15 +218,24 @@ class Commands:
         """Let a command that cannot be started have failed, as in a shell."""
         done.status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
         why = (error.strerror or str(error)).encode()
-        os.write(err if err >= 0 else 2, b"vigie map: cannot run %b: %b\n" % (done.argv[0], why))
+        try:
+            # A name may be longer than what a pipe takes.
+            os.write(err if err >= 0 else 2, b"vigie map: cannot run %b: %b\n" % (done.argv[0][:_SHOWN], why))
+        except OSError:
+            pass  # nobody can be told
         self._outlet.begun(done)
         self._over(batch, done)
 
     def _defer(self, batch: Batch, done: Done) -> None:
-        """Start a command later, when others have ended: the system has no more processes, or no memory, now."""
-        self.limit = len(self._running)
         self._outlet.begun(done)
-        self._over(batch, done, "again")
+        self._outlet.ended(done)
+        self._slots.append(done.slot)
+        self._later(batch)
+
+    def _later(self, batch: Batch) -> None:
+        """Start a command when others have ended: the system has no room for more now."""
+        self.limit = len(self._running)
+        self._events.append(Back(batch))
 
     # --- what has happened --------------------------------------------------------
 
@@ -349,7 +250,7 @@ class Commands:
         if not self._watched:
             for running in list(self._running.values()):
                 self.reap(running)
-        if self.timeout is not None or any(running.doomed is not None for running in self._running.values()):
+        if self.timeout is not None or self._leaving or any(one.doomed is not None for one in self._running.values()):
             self._enforce()
         events, self._events = self._events, []
         return events
@@ -359,7 +260,7 @@ class Commands:
         least = LONGEST if self._closed_for is None else min(LONGEST, self._closed_for)
         least = least if self._watched else LOOK
         now = time.monotonic()
-        for running in self._running.values():
+        for running in (*self._running.values(), *self._leaving):
             end = running.doomed
             if end is None and self.timeout is not None:
                 end = running.mono + self.timeout
@@ -378,34 +279,21 @@ class Commands:
         for running in list(self._running.values()):
             if running.doomed is not None:
                 if now >= running.doomed:
-                    self._kill([running])
+                    running.kill(families([running])[running.pid])
                     running.doomed = now + GRACE
             elif self.timeout is not None and now - running.mono > self.timeout:
                 self._doom([running], "timeout")
+        for running in [one for one in self._leaving if now >= (one.doomed or 0.0)]:
+            running.kill()
+            self._leaving.remove(running)
 
-    def _doom(self, condemned: Collection[_Running], why: str) -> None:
+    def _doom(self, condemned: Collection[Running], why: str) -> None:
         """Have commands end, with all that they have started: ask now, and force it later."""
-        from vigie.proctree import descendants_of
-
-        families = descendants_of([running.pid for running in condemned])
+        below = families(condemned)
         for running in condemned:
-            running.doomed, running.why = time.monotonic() + GRACE, why
-            running.below = families[running.pid]
-            running.signal(signal.SIGTERM)
-            running.signal(signal.SIGCONT)
-            _signal_strays(running, signal.SIGTERM)
+            running.doom(below[running.pid], why)
 
-    def _kill(self, condemned: Collection[_Running]) -> None:
-        """Kill commands, their groups, and whatever below them has left the group."""
-        from vigie.proctree import descendants_of
-
-        families = descendants_of([running.pid for running in condemned])
-        for running in condemned:
-            running.below = {*running.below, *families[running.pid]}
-            running.signal(signal.SIGKILL)
-            _signal_strays(running, signal.SIGKILL)
-
-    def reap(self, running: _Running) -> None:
+    def reap(self, running: Running) -> None:
         """Take the end of a command, if it has ended."""
         try:
             pid, status = os.waitpid(running.pid, os.WNOHANG)
@@ -421,9 +309,8 @@ class Commands:
         done.took = time.monotonic() - running.mono
         done.status = os.waitstatus_to_exitcode(status)
         done.timed_out = running.why == "timeout"
-        if running.doomed is not None:
-            running.signal(signal.SIGKILL)  # what it has started, and left behind
-            _signal_strays(running, signal.SIGKILL)
+        if running.doomed is not None and running.lives():
+            self._leaving.append(running)
         self._over(running.batch, done, running.why)
 
     def _over(self, batch: Batch, done: Done, why: str = "") -> None:
@@ -454,10 +341,20 @@ class Commands:
         except (BlockingIOError, OSError):
             pass
 
-    def signal(self, number: int) -> None:
-        """Send a signal to all that run."""
-        for running in list(self._running.values()):
-            running.signal(number)
+    def pause(self) -> float:
+        """Stop all that run, with what they have started; give when that was (monotonic seconds)."""
+        below = families(self._running.values())
+        for pid, running in self._running.items():
+            running.below = {*running.below, *below[pid]}
+            running.signal(signal.SIGSTOP)
+        return time.monotonic()
+
+    def go_on(self, paused: float) -> None:
+        """Let what was stopped go on; the time meanwhile counts for nobody."""
+        lost = time.monotonic() - paused
+        for running in self._running.values():
+            running.mono += lost
+            running.signal(signal.SIGCONT)
 
     def skip(self, index: int) -> None:
         """End a command that runs; its item has no outcome."""
@@ -485,8 +382,9 @@ class Commands:
         """End all that run, at once."""
         if self._null < 0:
             return
-        if self._running:
-            self._kill(self._running.values())
+        below = families(self._running.values()) if self._running else {}
+        for pid, running in self._running.items():
+            running.kill(below[pid])
         for running in self._running.values():
             try:
                 os.waitpid(running.pid, 0)
@@ -495,7 +393,16 @@ class Commands:
             if running.pidfd is not None:
                 os.close(running.pidfd)
         self._running.clear()
+        self._see_off()
         self._watch.close()
         for fd in (*self._wake, self._null):
             os.close(fd)
         self._null = -1
+
+    def _see_off(self) -> None:
+        """Wait for what is left of commands that were told to end, as long as they may take."""
+        while self._leaving:
+            running = self._leaving.pop()
+            while running.lives() and time.monotonic() < (running.doomed or 0.0):
+                time.sleep(LOOK)
+            running.kill()

@@ -181,6 +181,8 @@ class Course:
         self._bytes = 0
         self._again: deque[Batch] = deque()
         self._failures: dict[int, int] = {}
+        #: The last failures of those that wait to be tried again.
+        self._tried: dict[int, tuple[Failed | Lost, BaseException]] = {}
         self._skipped: set[int] = set()
         #: The first item whose error will be raised: none behind it is begun.
         self._last: int | None = None
@@ -208,7 +210,11 @@ class Course:
     def drain(self) -> None:
         """Begin no item more."""
         self._exhausted = self._drained = True
-        self._again.clear()
+        waiting, self._again = self._again, deque()
+        for batch in waiting:
+            # It is not tried again: what became of it is known.
+            if batch.index in self._tried:
+                self._give_up(*self._tried.pop(batch.index))
 
     def skip(self, index: int) -> None:
         """Have an item not computed; one that runs is stopped, if the engine can."""
@@ -387,6 +393,8 @@ class Course:
         if not self._again:
             return None
         batch = self._again.popleft()
+        if self._tried:
+            self._tried.pop(batch.index, None)
         if len(batch.items) > most:
             self._again.appendleft(Batch(batch.index + most, batch.items[most:]))
             batch = Batch(batch.index, batch.items[:most])
@@ -488,10 +496,16 @@ class Course:
         tries = self._failures.get(event.index, 0) + 1
         if tries <= self._plan.retries and event.index not in self._skipped and not self._drained:
             self._failures[event.index] = tries
+            self._tried[event.index] = event, error()
             self._again.appendleft(Batch(event.index, [event.item]))
             return
-        self._failures.pop(event.index, None)
-        ended = _Ended(event.index, error(), tries, event.time, event.worker)
+        self._failures[event.index] = tries
+        self._give_up(event, error())
+
+    def _give_up(self, event: Failed | Lost, error: BaseException) -> None:
+        """Let an item have no value, whatever else may be tried."""
+        tries = self._failures.pop(event.index)
+        ended = _Ended(event.index, error, tries, event.time, event.worker)
         if isinstance(event, Lost) and event.why == "signal":
             ended.signal = event.number
         self.tally.failed += 1

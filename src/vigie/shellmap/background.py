@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from vigie import tasks
-from vigie.engines.commands import CommandFailed, Commands, Done
+from vigie.engines.command import CommandFailed, Done
+from vigie.engines.commands import Commands
+from vigie.errors import ItemStopped
 from vigie.parallel.background import Background, Items, job_directory
 from vigie.parallel.outcome import Outcome
 from vigie.parallel.plan import Plan
@@ -36,6 +38,8 @@ def submit(what: Wanted, options: dict[str, Any]) -> int:
     AgentUnreachable
         When the agent cannot be reached or started.
     """
+    Gate(what.args.load, what.args.memfree)  # wrong words are refused here
+    what.outlet(Printer())
     rows = [list(row) for row in what.rows()]
     given = {name: value for name in _OPTIONS if (value := getattr(what.args, name))}
     if "results" in given:
@@ -89,7 +93,8 @@ class _Background(Background):
         super()._take(outcome)
 
     def _values(self) -> None:
-        if self._failed:
-            many = f"{len(self._failed):,} of {len(self._items):,} commands failed"
+        failed = [one for one in self._failed.values() if not isinstance(one.error, ItemStopped)]
+        if failed:
+            many = f"{len(failed):,} of {len(self._items):,} commands failed"
             sys.stderr.write(f"{many} · vigie retry {os.environ['VIGIE_JOB']} runs them again\n")
-            raise SystemExit(exit_code(len(self._failed)))
+            raise SystemExit(exit_code(len(failed)))

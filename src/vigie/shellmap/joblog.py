@@ -7,6 +7,7 @@ that took too long has the exit status -1. Newlines of a command are NUL bytes, 
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from vigie.errors import UsageError
@@ -15,12 +16,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from vigie.engines.commands import Done
+    from vigie.engines.command import Done
 
 __all__ = ["Joblog", "Listed", "ended_earlier"]
 
 _HEAD = b"Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n"
 _TIMED_OUT = (-1, 15)
+_BLOCK = 1 << 16
 #: The pickle of None.
 _NOTHING = b"N."
 
@@ -42,16 +44,23 @@ class Joblog:
     """
 
     def __init__(self, path: str, *, more: bool) -> None:
-        how = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (0 if more else os.O_TRUNC)
+        how = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | 0
         try:
             self._fd = os.open(path, how, 0o666)
         except OSError as error:
             raise UsageError(f"--joblog {path}: {error.strerror}") from None
-        size = os.fstat(self._fd).st_size if more else 0
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._fd)
+            raise UsageError(f"--joblog {path}: another run writes it") from None
+        if not more:
+            os.ftruncate(self._fd, 0)
+        size = os.fstat(self._fd).st_size
         if not size:
             os.write(self._fd, _HEAD)
-        elif os.pread(self._fd, 1, size - 1) != b"\n":
-            os.write(self._fd, b"\n")  # whoever wrote the last line was interrupted
+        else:
+            os.ftruncate(self._fd, _whole(self._fd, size))
 
     def write(self, done: Done, command: bytes, received: int) -> None:
         """Note how a command ended; ``received`` is how much it wrote to stdout (bytes)."""
@@ -102,6 +111,17 @@ def ended_earlier(path: str, *, well: bool) -> set[int]:
     except ValueError:
         raise UsageError(f"--joblog {path}: line {number + 1} is none of a list of commands") from None
     return {seq for seq, ended_well in found.items() if ended_well or not well}
+
+
+def _whole(fd: int, size: int) -> int:
+    """Give where the last whole line ends: whoever wrote the next one was interrupted."""
+    while size:
+        begin = max(0, size - _BLOCK)
+        end = os.pread(fd, size - begin, begin).rfind(b"\n") + 1
+        if end:
+            return begin + end
+        size = begin
+    return 0
 
 
 class Listed:

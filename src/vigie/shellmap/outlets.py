@@ -6,7 +6,9 @@ no memory, however much a command writes; a file has no name, so that nothing is
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from functools import partial
 
 from vigie.errors import UsageError
@@ -16,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from vigie.engines.commands import Done
+    from vigie.engines.command import Done
     from vigie.engines.watch import Watch
 
 __all__ = ["Bare", "Files", "Lines", "Results", "nameless", "temporary"]
@@ -104,6 +106,10 @@ class Results(Bare):
         """Give two files."""
         where = os.path.join(self._directory, str(done.seq))
         os.makedirs(where, exist_ok=True)
+        for name in ("stdout", "stderr"):
+            # What an earlier try has left running may still write to its own.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(where, name))
         how = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
         done.out = os.open(os.path.join(where, "stdout"), how, 0o666)
         done.err = os.open(os.path.join(where, "stderr"), how, 0o666)
@@ -173,21 +179,22 @@ class _Stream:
             os.close(kept)
 
     def close(self) -> None:
-        """Take what is still there; whoever else has the other end is not waited for."""
-        while self.read() and _readable(self.fd):
-            pass
+        """Take what is there by now; whoever else has the other end is not waited for, and may write on."""
+        for _ in range(1 + _waiting(self.fd) // CHUNK):
+            if not self.read():
+                break
         if self._line:
             self._put(self._line)
             self._line = b""
         os.close(self.fd)
 
 
-def _readable(fd: int) -> bool:
-    import select
+def _waiting(pipe: int) -> int:
+    """Give how many bytes there are in a pipe."""
+    import fcntl
+    import termios
 
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(0))
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 class Lines(Bare):

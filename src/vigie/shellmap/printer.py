@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vigie.engines.commands import Done
+    from vigie.engines.command import Done
 
 __all__ = ["Printer", "label"]
 
@@ -56,6 +56,11 @@ class Printer:
         """Give where a stream (1 or 2) of a command's goes."""
         sink = self._sinks[number]
         return Labelled(sink, label(items)) if self._prefix else sink
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being written."""
+        return any(sink.busy for sink in self._sinks.values())
 
     def show(self, done: Done, tries: int) -> None:
         """Print what one has written, and let go of it."""

@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 
-from vigie.engines.commands import Commands, Done
+from vigie.engines.command import Done
+from vigie.engines.commands import Commands
 from vigie.parallel.course import Course
 from vigie.parallel.plan import Plan
 
@@ -34,6 +35,8 @@ __all__ = ["MANY", "CommandRun", "exit_code"]
 
 #: The exit code when more items failed than an exit code can say.
 MANY = 101
+#: Signals that end what runs the first time they come.
+_AT_ONCE = (signal.SIGHUP, signal.SIGQUIT)
 
 
 def exit_code(failed: int) -> int:
@@ -43,6 +46,10 @@ def exit_code(failed: int) -> int:
     (0, 100, 101)
     """
     return min(failed, MANY)
+
+
+class _Enough(BaseException):
+    """Nobody reads what is printed, and somebody wants it to end."""
 
 
 class _Course(Course):
@@ -109,7 +116,7 @@ class CommandRun:
         self._asked: list[int] = []
         self._heeded = 0
         self._halted = False
-        self._killed = False
+        self._paused = False
         self._before: dict[int, Any] = {}
         self._bell = -1
 
@@ -131,6 +138,8 @@ class CommandRun:
                     self._end(done, tries)
                 if shown is not None:
                     shown(index + 1)
+        except _Enough:
+            pass
         finally:
             self.course.close()
             if self._joblog is not None:
@@ -164,6 +173,8 @@ class CommandRun:
 
     def update(self, *, done: int, failed: int, running: int, earlier: int = 0) -> None:
         """Heed what was asked for, end what is to end, and show how far it is."""
+        if self._paused:
+            self._pause()
         if len(self._asked) > self._heeded:
             self._heed()
         tally = self.course.tally
@@ -186,13 +197,16 @@ class CommandRun:
     # --- signals ------------------------------------------------------------------
 
     def _catch(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            # Whoever ignores it is never told how a child has ended.
+            self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM, *_AT_ONCE):
             # nohup and background jobs of a shell ignore some on purpose.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._note)
         # The handler may come to its turn only when the wait has ended: this ends it.
         self._bell = signal.set_wakeup_fd(self._engine.bell, warn_on_full_buffer=False)
-        self._before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._pause)
+        self._before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._note_pause)
 
     def _release(self) -> None:
         signal.set_wakeup_fd(self._bell)
@@ -202,12 +216,19 @@ class CommandRun:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._asked.append(number)
         self._engine.wake()
+        if (len(self._asked) > 1 or number in _AT_ONCE) and self._printer.busy:
+            raise _Enough  # out of a write for which there may never be a reader
 
-    def _pause(self, number: int, frame: FrameType | None) -> None:
+    def _note_pause(self, number: int, frame: FrameType | None) -> None:
+        self._paused = True
+        self._engine.wake()
+
+    def _pause(self) -> None:
         """Stop with all that runs, as Ctrl-Z means it, and go on with it."""
-        self._engine.signal(signal.SIGSTOP)
+        self._paused = False
+        since = self._engine.pause()
         os.kill(os.getpid(), signal.SIGSTOP)
-        self._engine.signal(signal.SIGCONT)
+        self._engine.go_on(since)
 
     def _heed(self) -> None:
         """Once: begin nothing more. Twice, or when the terminal is gone: end what runs. Three times: at once."""
@@ -217,7 +238,7 @@ class CommandRun:
         self.course.drain()
         if asked > 2:
             self._engine.stop(at_once=True)
-        elif asked == 2 or self._asked[-1] == signal.SIGHUP:
+        elif asked == 2 or self._asked[-1] in _AT_ONCE:
             self._engine.stop()
         elif running:
             again = "Ctrl-C" if self._asked[0] == signal.SIGINT else "SIGTERM"

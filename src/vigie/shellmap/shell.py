@@ -90,6 +90,15 @@ class _Reader:
             return _ARITHMETIC
         return _OBJECTIONS.get(self._open[-1])
 
+    def joint(self) -> int | None:
+        """Read on to a backslash at the end of a line that joins it to the next one; give where it is."""
+        while self._at < len(self._line):
+            literal = self._document or self._open[-1:] in ([b"'"], [b"#"])
+            if not literal and self._line.startswith(b"\\\n", self._at):
+                return self._at
+            self._at += self._step()
+        return None
+
     def _step(self) -> int:
         """Read what comes next, and give how many bytes that is."""
         char = self._line[self._at : self._at + 1]
@@ -160,6 +169,17 @@ class _Reader:
         return 1
 
 
+def _joined(line: bytes) -> bytes:
+    r"""Take out what joins lines, as a shell does before it reads anything else.
+
+    >>> _joined(b"a \\\n b '\\\n'")
+    b"a  b '\\\n'"
+    """
+    while (at := _Reader(line).joint()) is not None:
+        line = line[:at] + line[at + 2 :]
+    return line
+
+
 class ShellTemplate:
     """A line for /bin/sh, cut up, that only lacks its items.
 
@@ -191,6 +211,7 @@ class ShellTemplate:
         UsageError
             When a replacement string stands where an item could not be quoted, or for none of the items.
         """
+        line = _joined(line)
         found = list(holes(line))
         if not found:
             line += b" {}"

@@ -21,15 +21,20 @@ _SENT = 1 << 30
 
 
 def pieces(fd: int) -> Iterator[bytes]:
-    """Give what is in a file, from its beginning, in blocks."""
-    at = 0
-    while block := os.pread(fd, BLOCK, at):
+    """Give what is in a file, from its beginning, in blocks; not what somebody goes on writing meanwhile."""
+    at, size = 0, os.fstat(fd).st_size
+    while at < size and (block := os.pread(fd, min(BLOCK, size - at), at)):
         yield block
         at += len(block)
 
 
 class Sink:
     """A file descriptor that takes all that is written to it.
+
+    Attributes
+    ----------
+    busy:
+        Whether something is being written, which may take as long as the reader likes.
 
     >>> import tempfile
     >>> with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as source:
@@ -43,39 +48,45 @@ class Sink:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.busy = False
         self._sends = sys.platform == "linux"
 
     def write(self, data: bytes) -> None:
         """Write all of it, however long that takes."""
         view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(self.fd, view) :]
-            except BlockingIOError:  # whoever shares the terminal or the pipe has made it so
-                select.select([], [self.fd], [])
+        self.busy = True
+        try:
+            while view:
+                try:
+                    view = view[os.write(self.fd, view) :]
+                except BlockingIOError:  # whoever shares the terminal or the pipe has made it so
+                    select.select([], [self.fd], [])
+        finally:
+            self.busy = False
 
     def copy(self, source: int) -> None:
-        """Write what is in a file, from its beginning."""
-        at = self._send(source) if self._sends else 0
-        if at < 0:
-            return
-        while block := os.pread(source, BLOCK, at):
+        """Write what is in a file by now, from its beginning."""
+        size = os.fstat(source).st_size
+        at = self._send(source, size) if self._sends else 0
+        while at < size and (block := os.pread(source, min(BLOCK, size - at), at)):
             self.write(block)
             at += len(block)
 
-    def _send(self, source: int) -> int:
-        """Let the kernel copy what it can; give how much that was, -1 for all."""
+    def _send(self, source: int, size: int) -> int:
+        """Let the kernel copy what it can; give how much that was."""
         at = 0
+        self.busy = True
         try:
-            while sent := os.sendfile(self.fd, source, at, _SENT):
+            while at < size and (sent := os.sendfile(self.fd, source, at, min(_SENT, size - at))):
                 at += sent
-            return -1
         except BlockingIOError:
             pass
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF):
                 raise
             self._sends = False  # a terminal, or a file that is only appended to
+        finally:
+            self.busy = False
         return at
 
 

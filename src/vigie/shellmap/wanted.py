@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
-    from vigie.engines.commands import Done
+    from vigie.engines.command import Done
     from vigie.parallel.course import Earlier, Show
     from vigie.shellmap.inputs import Source
 
@@ -36,6 +36,8 @@ _OURS = 64
 #: Commands that may wait for their turn to be shown, and the descriptors of each.
 WAITING, _HELD = 1_000, 2
 _NICE = 40
+#: Items of a command, which are more than any system takes.
+_MOST = 1 << 30
 
 
 def filler(words: Sequence[bytes], line: bytes | None, several: int) -> Callable[[Row, int, int], list[bytes]]:
@@ -86,7 +88,7 @@ class Wanted:
         self.line = None if args.shell is None else os.fsencode(args.shell)
         if self.line is not None and self.words:
             raise UsageError(f"map: {args.what[0]}: --shell has the command already", "items stand behind :::")
-        self.several = self._number("max-args", 1) or 1
+        self.several = self._number("max-args", 1, _MOST) or 1
         self._columns = None if args.columns is None else column_pattern(os.fsencode(args.columns))
         self._separator = self._delimiter()
         self.most = 0 if self._columns else self.several * len(self.sources)
@@ -97,6 +99,7 @@ class Wanted:
         self._each = 5 if args.lines else 3
         #: The limits of open files as they were, which commands shall have.
         self._files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.nice = self._number("nice", -_NICE, _NICE)
         self.plan = self._plan()
         self.hint = ""
         self._run: CommandRun | None = None
@@ -209,7 +212,7 @@ class Wanted:
 
             rows = feed = Feed(iter(rows))
         gate = Gate(args.load, args.memfree, feed=feed)
-        _renice(self._number("nice", -_NICE, _NICE))
+        _renice(self.nice)
         _descriptors(self.limit * self._each + _OURS)
         resume = self._earlier(rows, say)
         printer = Printer(prefix=args.prefix, as_json=args.json, shared=bool(args.progress))
@@ -222,7 +225,7 @@ class Wanted:
             joblog = Joblog(args.joblog.removeprefix("+"), more=more)
             self.hint = "the same with --resume-failed runs them again"
         self._run = CommandRun(
-            self.fill, rows, self.plan, limit=self.limit, outlet=self._outlet(printer), printer=printer, total=total,
+            self.fill, rows, self.plan, limit=self.limit, outlet=self.outlet(printer), printer=printer, total=total,
             gate=gate if gate.needed else None, feed=feed, halt=halt, resume=resume, show=self._show(total),
             joblog=joblog, spell=_spelled, files=self._files, say=say,
         )  # fmt: skip
@@ -235,7 +238,8 @@ class Wanted:
 
         return Halt(self.args.halt)
 
-    def _outlet(self, printer: Printer) -> Bare:
+    def outlet(self, printer: Printer) -> Bare:
+        """Make what takes the output of the commands."""
         args = self.args
         if args.ungroup:
             return Bare()
@@ -245,7 +249,7 @@ class Wanted:
         try:
             os.close(nameless(directory))
         except OSError as error:
-            raise UsageError(f"map: --tmpdir {directory}: {error.strerror}", "give one for files") from None
+            raise UsageError(f"map: --tmpdir: no file can be made in {directory}: {error.strerror}") from None
         return Lines(printer.sink, directory, keep_order=args.keep_order) if args.lines else Files(directory)
 
     def _earlier(self, rows: Iterable[Row], say: Callable[[str], None]) -> Earlier | None:
