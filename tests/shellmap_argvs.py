@@ -39,7 +39,7 @@ def surroundings():
     """Work in a directory of our own, with what says how parallel and a shell behave."""
     with tempfile.TemporaryDirectory() as top, pytest.MonkeyPatch.context() as patch:
         patch.chdir(top)
-        for name, value in {"HOME": top, "LC_ALL": "C", "SHELL": "/bin/sh"}.items():
+        for name, value in {"HOME": top, "LC_ALL": "C", "SHELL": "/bin/sh", "PARALLEL_SHELL": "/bin/sh"}.items():
             patch.setenv(name, value)
         patch.delenv("PARALLEL", raising=False)
         for name, lines in {"numbers": b"1\n2\n3\n", "letters": b"x\ny\n", "nothing": b""}.items():

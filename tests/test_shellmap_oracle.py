@@ -63,6 +63,8 @@ def surroundings(tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("VIGIE_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("PARALLEL", raising=False)
+    # Else it takes the shell of whoever runs the tests.
+    monkeypatch.setenv("PARALLEL_SHELL", "/bin/bash")
     monkeypatch.delenv("TMPDIR", raising=False)
     for name, text in SCRIPTS.items():
         Path(name).write_text(f"#!/bin/sh\n{text}\n")

@@ -165,6 +165,15 @@ def test_ctrl_z_stops_what_runs_too(vigie: Program, home: HomeUnderTest) -> None
     assert live.returncode == 0
 
 
+#: Runs it from a process that is small: what a child once shared with its parent counts as its own. In kB.
+PEAK = """
+import resource, subprocess, sys
+code = subprocess.run([sys.executable, "-m", "vigie", *sys.argv[1:]]).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
+
+
 @slow
 @pytest.mark.parametrize("option", [[], ["--line-buffer"], ["--json"], ["--prefix"]])
 def test_nothing_runs_on_when_nobody_reads(vigie: Program, home: HomeUnderTest, option: list[str]) -> None:
@@ -267,14 +276,13 @@ def test_memory_does_not_grow_with_the_output(vigie: Program, home: HomeUnderTes
         assert counts.stdin is not None
         assert counts.stdout is not None
         script = f"head -c {size} /dev/zero | tr '\\0' a"
-        live = vigie.popen(*words("-j1", *option, script=script, items=["1"]), stdout=counts.stdin)
+        line = [sys.executable, "-c", PEAK, *words("-j1", *option, script=script, items=["1"])]
+        live = subprocess.Popen(line, cwd=home.user, stdout=counts.stdin, stderr=subprocess.PIPE)
         counts.stdin.close()
         written = int(counts.stdout.read())
-    _, status, usage = os.wait4(live.pid, 0)
-    live.returncode = os.waitstatus_to_exitcode(status)
+    assert int(live.communicate(timeout=60)[1]) < 100_000
     assert live.returncode == 0
     assert written >= size
-    assert usage.ru_maxrss * 1024 < 100_000_000
 
 
 @slow

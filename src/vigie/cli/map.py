@@ -143,6 +143,7 @@ def parse(words: Sequence[str], prog: str) -> Parsed | None:
         return _TABLE.parse(words, prog)
     except UsageError as error:
         flag = error.message.rpartition(" ")[2]
+        flag = flag if flag.startswith("--") else flag[:2]
         if "there is no option" not in error.message or flag not in _ELSEWHERE:
             raise
         raise UsageError(error.message, f"{_ELSEWHERE[flag]} · {prog} --help") from None

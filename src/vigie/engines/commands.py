@@ -283,9 +283,12 @@ class Commands:
                     running.doomed = now + GRACE
             elif self.timeout is not None and now - running.mono > self.timeout:
                 self._doom([running], "timeout")
-        for running in [one for one in self._leaving if now >= (one.doomed or 0.0)]:
-            running.kill()
-            self._leaving.remove(running)
+        for running in list(self._leaving):
+            if not running.lives():
+                self._leaving.remove(running)
+            elif now >= (running.doomed or 0.0):
+                running.kill()
+                self._leaving.remove(running)
 
     def _doom(self, condemned: Collection[Running], why: str) -> None:
         """Have commands end, with all that they have started: ask now, and force it later."""
@@ -346,14 +349,16 @@ class Commands:
         below = families(self._running.values())
         for pid, running in self._running.items():
             running.below = {*running.below, *below[pid]}
+        for running in (*self._running.values(), *self._leaving):
             running.signal(signal.SIGSTOP)
         return time.monotonic()
 
     def go_on(self, paused: float) -> None:
         """Let what was stopped go on; the time meanwhile counts for nobody."""
         lost = time.monotonic() - paused
-        for running in self._running.values():
+        for running in (*self._running.values(), *self._leaving):
             running.mono += lost
+            running.doomed = None if running.doomed is None else running.doomed + lost
             running.signal(signal.SIGCONT)
 
     def skip(self, index: int) -> None:
@@ -374,7 +379,7 @@ class Commands:
         if unasked:
             self._doom(unasked, "stop")
         if at_once:
-            for running in self._running.values():
+            for running in (*self._running.values(), *self._leaving):
                 running.doomed = 0.0
         self.wake()
 

@@ -181,7 +181,7 @@ class Course:
         self._bytes = 0
         self._again: deque[Batch] = deque()
         self._failures: dict[int, int] = {}
-        #: The last failures of those that wait to be tried again.
+        #: The last failures of those that are to be tried again, until it is known what became of that.
         self._tried: dict[int, tuple[Failed | Lost, BaseException]] = {}
         self._skipped: set[int] = set()
         #: The first item whose error will be raised: none behind it is begun.
@@ -393,8 +393,6 @@ class Course:
         if not self._again:
             return None
         batch = self._again.popleft()
-        if self._tried:
-            self._tried.pop(batch.index, None)
         if len(batch.items) > most:
             self._again.appendleft(Batch(batch.index + most, batch.items[most:]))
             batch = Batch(batch.index, batch.items[:most])
@@ -464,6 +462,7 @@ class Course:
         if isinstance(event, Group):
             # What is tried again comes alone.
             event.tries = self._failures.pop(event.index, 0) + 1
+            self._tried.pop(event.index, None)
             self._under_way -= len(event.times)
             if event.size:
                 self._batching.weighed(event.size, len(event.times), back=True)
@@ -475,6 +474,9 @@ class Course:
             self._keep(event.index, event)
         elif isinstance(event, Back):
             self._under_way -= len(event.batch.items)
+            if self._drained and event.batch.index in self._tried:
+                self._give_up(*self._tried.pop(event.batch.index))
+                return
             if self._drained or (self._last is not None and event.batch.index > self._last):
                 return
             if event.alone:
@@ -500,6 +502,7 @@ class Course:
             self._again.appendleft(Batch(event.index, [event.item]))
             return
         self._failures[event.index] = tries
+        self._tried.pop(event.index, None)
         self._give_up(event, error())
 
     def _give_up(self, event: Failed | Lost, error: BaseException) -> None:

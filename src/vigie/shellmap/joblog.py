@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 
 from vigie.errors import UsageError
 
@@ -51,9 +52,14 @@ class Joblog:
             raise UsageError(f"--joblog {path}: {error.strerror}") from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(self._fd)
             raise UsageError(f"--joblog {path}: another run writes it") from None
+        except OSError:
+            pass  # a file system without locks
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            os.write(self._fd, _HEAD)  # a pipe, or /dev/null
+            return
         if not more:
             os.ftruncate(self._fd, 0)
         size = os.fstat(self._fd).st_size

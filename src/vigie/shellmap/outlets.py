@@ -225,10 +225,16 @@ class Lines(Bare):
 
     def open(self, done: Done) -> tuple[int, int]:
         """Give the ends of two pipes."""
+        pipes = [os.pipe()]
+        try:
+            pipes.append(os.pipe())
+        except OSError:
+            for fd in pipes[0]:
+                os.close(fd)
+            raise
         streams = self._streams.setdefault(done.seq, [])
         ends = []
-        for number in (1, 2):
-            read, write = os.pipe()
+        for number, (read, write) in enumerate(pipes, 1):
             os.set_blocking(read, False)
             stream = _Stream(read, self._sink(number, done.items), self._directory)
             stream.waits = self._keep_order and done.seq != self._turn

@@ -206,7 +206,8 @@ class CommandRun:
                 self._before[number] = signal.signal(number, self._note)
         # The handler may come to its turn only when the wait has ended: this ends it.
         self._bell = signal.set_wakeup_fd(self._engine.bell, warn_on_full_buffer=False)
-        self._before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._note_pause)
+        if signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:
+            self._before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._note_pause)
 
     def _release(self) -> None:
         signal.set_wakeup_fd(self._bell)
@@ -222,6 +223,8 @@ class CommandRun:
     def _note_pause(self, number: int, frame: FrameType | None) -> None:
         self._paused = True
         self._engine.wake()
+        if self._printer.busy:
+            self._pause()  # it may be long until whoever reads goes on
 
     def _pause(self) -> None:
         """Stop with all that runs, as Ctrl-Z means it, and go on with it."""

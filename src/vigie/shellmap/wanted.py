@@ -214,7 +214,6 @@ class Wanted:
         gate = Gate(args.load, args.memfree, feed=feed)
         _renice(self.nice)
         _descriptors(self.limit * self._each + _OURS)
-        resume = self._earlier(rows, say)
         printer = Printer(prefix=args.prefix, as_json=args.json, shared=bool(args.progress))
         joblog = None
         if args.joblog is not None:
@@ -224,6 +223,7 @@ class Wanted:
             more = args.resume_joblog or args.resume_failed or args.joblog.startswith("+")
             joblog = Joblog(args.joblog.removeprefix("+"), more=more)
             self.hint = "the same with --resume-failed runs them again"
+        resume = self._earlier(rows, say)
         self._run = CommandRun(
             self.fill, rows, self.plan, limit=self.limit, outlet=self.outlet(printer), printer=printer, total=total,
             gate=gate if gate.needed else None, feed=feed, halt=halt, resume=resume, show=self._show(total),
