@@ -27,10 +27,16 @@ LIMITS: dict[str, str] = {
     "item-command": "spawn, journal, two reports and two commits: a hundredth of 379 ms is 3.8 ms.",
     "item-function": "two commits and five wake-ups: a hundredth of 119 ms is 1.19 ms.",
     "item-batch": "a hundredth of 40 ms is 0.4 ms, with each result fetched by a request of its own.",
+    "shellmaps-true": "Python's start, 40 ms of the whole, and 75 µs of our processor time a command beyond what "
+    "starting one takes, while both cores are full.",
+    "shellmaps-many": "Python's start, 40 ms of 700: a command costs as much of our processor time as it does of "
+    "xargs'.",
+    "shellmaps-one": "Python's start, our imports, and the command itself, a few ms of each.",
     "maps-busy": "both are within a tenth of two forks to which nothing is sent; joblib's workers run already, ours "
     "take 40 to 60 ms to start, a twentieth of the whole.",
-    "maps-busy-speedup": "two forks to which nothing is sent reach 1.9 x here. Of the rest, our workers' start takes "
-    "40 to 60 ms, and the caller 2 to 3 µs an item of the same two cores.",
+    "maps-busy-speedup": "two forks to which nothing is sent take as long, or nearly: the two cores are not twice as "
+    "fast as one in all of the machine's minutes. Of the rest, our workers' start takes 30 to 60 ms, and the caller 2 "
+    "to 3 µs an item of the same two cores.",
     "maps-trivial": "an item takes about 1.4 µs of the caller's processor time (its part of a batch, its record, the "
     "pickle of its value) and 2.4 of a worker's (two looks at the clock, the page, and the record by which its value "
     "outlives the worker): 1.9 µs with both cores full, and 0.3 for the workers' start. Chunks by hand need none of "

@@ -91,6 +91,6 @@ def program(name: str, package: str) -> str:
     if path is None:
         raise Missing(f"no {name}; apt-get install {package}")
     said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"\d+\.[\w.]+", said)
+    found = re.search(r"\d+\.[\w.]+|\d{4,}", said)
     used[name] = found[0] if found else "of an unknown version"
     return path

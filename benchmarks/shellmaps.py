@@ -19,11 +19,23 @@ ITEMS, AT_A_TIME = 1_000_000, 1_000
 PART = 10
 
 
-def fed(command: list[str], items: str, peak: list[float] | None = None, after: list[str] | None = None) -> Side:
-    """Give the seconds of a command that reads ``items``, and into ``peak`` the most memory that it had (MB).
+#: Run by a Python that is small, since what a child shared with its parent counts as its own; in kB.
+PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
-    What it prints goes through ``after``, or nowhere.
-    """
+
+def peak(command: list[str], items: str) -> float:
+    """Give the most memory that a command had which reads ``items`` (MB)."""
+    with open(items, "rb") as stdin:
+        words = [sys.executable, "-c", PEAK, *command]
+        return int(subprocess.run(words, stdin=stdin, capture_output=True, check=True).stdout) / 1000
+
+
+def fed(command: list[str], items: str, after: list[str] | None = None) -> Side:
+    """Give the seconds of a command that reads ``items``; what it prints goes through ``after``, or nowhere."""
 
     def run() -> float:
         with open(items, "rb") as stdin:
@@ -31,14 +43,11 @@ def fed(command: list[str], items: str, peak: list[float] | None = None, after: 
             ours = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE if after else subprocess.DEVNULL)
             if after:
                 subprocess.run(after, stdin=ours.stdout, stdout=subprocess.DEVNULL, check=True)
-            _, status, usage = os.wait4(ours.pid, 0)
+            ours.wait()
             took = time.perf_counter() - began
-        ours.returncode = os.waitstatus_to_exitcode(status)
         if ours.stdout is not None:
             ours.stdout.close()
         assert ours.returncode == 0, f"{command} ended with {ours.returncode}"
-        if peak is not None:
-            peak.append(usage.ru_maxrss / 1024)
         return took
 
     return run
@@ -75,16 +84,15 @@ def grouped(directory: str, rounds: int) -> list[Result]:
     count, each = scaled(COMMANDS), scaled(EACH)
     items, absent = listed(directory, "grouped", count), missing()
     words = ["head", "-c", str(each), "/dev/zero"]
-    peak: list[float] = []
     command = [VIGIE, "map", "-j2", "--", "sh", "-c", " ".join(words)]
-    sides = [fed(command, items, peak, ["cat"])]
+    sides = [fed(command, items, ["cat"])]
     if not absent:
         sides.append(fed(["parallel", "-j2", "--group", f"{' '.join(words)} #"], items, after=["cat"]))
     ours, *parallel = in_turn(sides, rounds)
     title = f"{count * each / 1e9:.3g} GB of output of {count} commands, each in one piece, into a pipe"
     return [
         Result("shellmaps-grouped", title, "s", ours, f"GNU parallel --group{absent}", parallel[0] if parallel else ()),
-        Result("shellmaps-grouped-memory", "… our peak", "MB", peak),
+        Result("shellmaps-grouped-memory", "… our peak", "MB", [peak(command, items)]),
     ]
 
 
@@ -93,16 +101,19 @@ def many(directory: str, rounds: int) -> list[Result]:
     count = scaled(ITEMS)
     items, part = listed(directory, "many", count), listed(directory, "part", max(1, count // PART))
     words = ["-n", str(AT_A_TIME), "--", "echo"]
-    peak: list[float] = []
-    little: list[float] = []
-    fed([VIGIE, "map", "-j2", *words], part, little)()
-    ours, xargs = in_turn(
-        [fed([VIGIE, "map", "-j2", *words], items, peak), fed(["xargs", "-P2", *words], items)], rounds
-    )
+    command = [VIGIE, "map", "-j2", *words]
+    ours, xargs = in_turn([fed(command, items), fed(["xargs", "-P2", *words], items)], rounds)
     title = f"{count:,} items from standard input, {AT_A_TIME:,} for each echo"
     return [
         Result("shellmaps-many", title, "s", ours, "xargs -P2", xargs),
-        Result("shellmaps-many-memory", "… our peak, beside a tenth of the items", "MB", peak, "a tenth", little),
+        Result(
+            "shellmaps-many-memory",
+            "… our peak, beside a tenth of the items",
+            "MB",
+            [peak(command, items)],
+            "a tenth",
+            [peak(command, part)],
+        ),
     ]
 
 
