@@ -54,5 +54,6 @@ LIMITS: dict[str, str] = {
     "maps-memory-caller": "the items and values between source and consumer, and Python itself.",
     "maps-memory-worker": "two batches, the page with its journal of a megabyte, and Python itself.",
     "maps-memory-rise": "batches grow until they are 20,000 items, while the items turn out to be cheap.",
-    "pools-trip": "two wake-ups of another process, and the Python on either side.",
+    "pools-trip": "two wake-ups of another process, and the Python on either side; what a wake-up costs varies by "
+    "the machine's minutes: from 108 µs in all, and 125 of the executor's, to twice both.",
 }
