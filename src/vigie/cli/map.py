@@ -204,11 +204,12 @@ def _flag(name: str) -> str:
 def _print(what: Wanted, out: Context) -> int:
     """Print the commands."""
     from vigie.shellmap.sinks import Sink
+    from vigie.shellmap.wanted import spell
 
     out.stdout.flush()
     sink = Sink(1)
     for argv in what.commands():
-        sink.write(what.spell(argv) + b"\n")
+        sink.write(spell(argv) + b"\n")
     return 0
 
 

@@ -41,7 +41,7 @@ class Done:
         Files of what it wrote, if the outlet keeps them; who has shown them closes them.
     """
 
-    __slots__ = ("argv", "began", "err", "items", "out", "seq", "slot", "status", "timed_out", "took", "tries")
+    __slots__ = ("argv", "began", "err", "items", "out", "seq", "slot", "status", "timed_out", "took")
 
     def __init__(self, items: Sequence[bytes], argv: list[bytes], seq: int, slot: int) -> None:
         self.items = items
@@ -52,7 +52,6 @@ class Done:
         self.timed_out = False
         self.began = time.time()
         self.took = 0.0
-        self.tries = 1
         self.out = self.err = -1
 
     def __reduce__(self) -> Any:

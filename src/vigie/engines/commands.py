@@ -166,7 +166,10 @@ class Commands:
             pid = self._spawn(self._program(done.argv[0]), done.argv, actions)
         except OSError as error:
             if error.errno in _SCARCE and self._running:
-                self._defer(batch, done)
+                self._outlet.begun(done)
+                self._outlet.ended(done)
+                self._slots.append(slot)
+                self._later(batch)
             else:
                 self._refuse(batch, done, err, error)
             return
@@ -225,12 +228,6 @@ class Commands:
             pass  # nobody can be told
         self._outlet.begun(done)
         self._over(batch, done)
-
-    def _defer(self, batch: Batch, done: Done) -> None:
-        self._outlet.begun(done)
-        self._outlet.ended(done)
-        self._slots.append(done.slot)
-        self._later(batch)
 
     def _later(self, batch: Batch) -> None:
         """Start a command when others have ended: the system has no room for more now."""

@@ -42,27 +42,24 @@ class Source:
 
     Attributes
     ----------
-    kind:
-        ``values``, which stood on the command line, or ``file``.
     link:
         Its items go with those of the input before, one by one; else each goes with each.
     values:
-        The items, of ``values``.
+        The items, if they stood on the command line.
     path:
-        Of a ``file``; ``-`` is stdin.
+        Of a file; None if there is none, ``-`` is stdin.
     """
 
-    __slots__ = ("kind", "link", "path", "values")
+    __slots__ = ("link", "path", "values")
 
     def __init__(self, *, values: Sequence[bytes] = (), path: bytes | None = None, link: bool = False) -> None:
-        self.kind = "values" if path is None else "file"
         self.link = link
         self.values = values
         self.path = path
 
     def __repr__(self) -> str:
         what = self.values if self.path is None else self.path
-        return f"<{self.kind} {what!r}{', linked' if self.link else ''}>"
+        return f"<{'values' if self.path is None else 'file'} {what!r}{', linked' if self.link else ''}>"
 
 
 def parse_sources(words: Sequence[bytes], files: Sequence[bytes] = ()) -> tuple[list[bytes], list[Source]]:

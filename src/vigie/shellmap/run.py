@@ -105,7 +105,6 @@ class CommandRun:
         self._joblog = joblog
         self._spell = spell
         self._say = say
-        self._resume = resume
         self.course = _Course(self._engine, rows, plan, resume, self)
         if gate is not None:
             gate.short = self._engine.send_back

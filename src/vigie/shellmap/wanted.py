@@ -174,10 +174,6 @@ class Wanted:
         """Whether items come from a terminal."""
         return any(source.path == STDIN for source in self.sources) and os.isatty(0)
 
-    def spell(self, argv: Sequence[bytes]) -> bytes:
-        """Write a command as one would type it."""
-        return spell(argv)
-
     def _waits(self) -> bool:
         """Whether an item may have to be waited for."""
         return any(source.path is not None and not _regular(source) for source in self.sources)
@@ -227,9 +223,13 @@ class Wanted:
         self._run = CommandRun(
             self.fill, rows, self.plan, limit=self.limit, outlet=self.outlet(printer), printer=printer, total=total,
             gate=gate if gate.needed else None, feed=feed, halt=halt, resume=resume, show=self._show(total),
-            joblog=joblog, spell=_spelled, files=self._files, say=say,
+            joblog=joblog, spell=_spelled, files=self._theirs(), say=say,
         )  # fmt: skip
         return self._run
+
+    def _theirs(self) -> tuple[int, int] | None:
+        """Give the limits of open files that commands are to have, if ours were raised."""
+        return None if resource.getrlimit(resource.RLIMIT_NOFILE) == self._files else self._files
 
     def _halt(self) -> Any:
         if self.args.halt is None:
