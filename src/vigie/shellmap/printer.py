@@ -62,6 +62,11 @@ class Printer:
         """Whether something is being written."""
         return any(sink.busy for sink in self._sinks.values())
 
+    def hurry(self) -> None:
+        """Wait for no reader any more."""
+        for sink in self._sinks.values():
+            sink.hurried = True
+
     def show(self, done: Done, tries: int) -> None:
         """Print what one has written, and let go of it."""
         if self._as_json:

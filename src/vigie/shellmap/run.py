@@ -238,6 +238,8 @@ class CommandRun:
         running = self._engine.busy()
         self._heeded = asked
         self.course.drain()
+        if asked > 1 or self._asked[-1] in _AT_ONCE:
+            self._printer.hurry()
         if asked > 2:
             self._engine.stop(at_once=True)
         elif asked == 2 or self._asked[-1] in _AT_ONCE:

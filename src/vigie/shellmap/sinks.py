@@ -35,6 +35,8 @@ class Sink:
     ----------
     busy:
         Whether something is being written, which may take as long as the reader likes.
+    hurried:
+        Set it to have dropped what the reader does not take at once.
 
     >>> import tempfile
     >>> with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as source:
@@ -49,6 +51,7 @@ class Sink:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.busy = False
+        self.hurried = False
         self._sends = sys.platform == "linux"
 
     def write(self, data: bytes) -> None:
@@ -57,8 +60,11 @@ class Sink:
         self.busy = True
         try:
             while view:
+                if self.hurried and not select.select([], [self.fd], [], 0)[1]:
+                    return
                 try:
-                    view = view[os.write(self.fd, view) :]
+                    # What can be written to takes so much without a wait.
+                    view = view[os.write(self.fd, view[: select.PIPE_BUF] if self.hurried else view) :]
                 except BlockingIOError:  # whoever shares the terminal or the pipe has made it so
                     select.select([], [self.fd], [])
         finally:
@@ -67,7 +73,7 @@ class Sink:
     def copy(self, source: int) -> None:
         """Write what is in a file by now, from its beginning."""
         size = os.fstat(source).st_size
-        at = self._send(source, size) if self._sends else 0
+        at = self._send(source, size) if self._sends and not self.hurried else 0
         while at < size and (block := os.pread(source, min(BLOCK, size - at), at)):
             self.write(block)
             at += len(block)
