@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = [
     "AgentUnreachable",
     "Conflict",
+    "ExpressionError",
     "ItemStopped",
     "ItemTimeout",
     "JobFailed",
@@ -58,6 +59,39 @@ class UsageError(VigieError, ValueError):
 
     kind = "usage"
     code = 2
+
+
+class ExpressionError(UsageError):
+    """An expression of time cannot be read, or never comes.
+
+    Parameters
+    ----------
+    what:
+        What is wrong, with the field's name: ``hour 25 is not in 0..23``.
+    text:
+        The whole expression.
+    at:
+        Where in it, counted from 0.
+    expected:
+        What could stand there.
+
+    >>> raise ExpressionError("hour 25 is not in 0..23", "0 25 * * *", at=2, expected="0 to 23, or *")
+    Traceback (most recent call last):
+    vigie.errors.ExpressionError: hour 25 is not in 0..23: "0 25 * * *"
+    at character 3: expected 0 to 23, or *
+    """
+
+    kind = "expression"
+
+    def __init__(
+        self, what: str, text: str | None = None, *, at: int | None = None, expected: str | None = None
+    ) -> None:
+        place = f"at character {at + 1}" if at is not None else None
+        hint = f"{place}: expected {expected}" if place and expected else place or (expected and f"expected {expected}")
+        super().__init__(what if text is None else f'{what}: "{text}"', hint)
+        self.text = text
+        self.at = at
+        self.expected = expected
 
 
 class NotSerializable(UsageError, TypeError):
@@ -165,6 +199,7 @@ _KINDS: dict[str, type[VigieError]] = {
     for cls in (
         VigieError,
         UsageError,
+        ExpressionError,
         NotSerializable,
         NotFound,
         Conflict,
@@ -189,4 +224,9 @@ def from_wire(error: dict[str, str | None]) -> VigieError:
     3
     """
     cls = _KINDS.get(error.get("kind") or "", VigieError)
+    if cls is ExpressionError:
+        # Its message is made; what it was made of does not travel.
+        found = ExpressionError(error.get("message") or "unknown error")
+        found.hint = error.get("hint")
+        return found
     return cls(error.get("message") or "unknown error", error.get("hint"))
