@@ -29,7 +29,7 @@ class Built:
         self.db = apsw.Connection(home.db)
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute(_sql("schema.sql"))
-        self.db.execute("INSERT INTO meta (key, value) VALUES ('schema', 1), ('min_reader', 1)")
+        self.db.execute("INSERT INTO meta (key, value) VALUES ('schema', 2), ('min_reader', 1)")
         self.samples = apsw.Connection(home.samples)
         self.samples.execute("PRAGMA journal_mode=WAL")
         self.samples.execute(_sql("samples.sql"))

@@ -7,6 +7,7 @@ stores opened on one file stand for two agents.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from vigie.errors import StoreError
 from vigie.model import TASK_DEFAULTS
 from vigie.store.copies import backup
 from vigie.store.rows import join_items, split_items
+from vigie.store.schema import SCHEMA
 from vigie.store.sqlite import Stale, Store
 
 CONTEXT = {"cwd": "/tmp", "env": {"A": "1", "B": "\udcff"}, "umask": 0o22, "python": None, "path": ["/x"]}
@@ -290,6 +292,33 @@ def test_a_newer_schema_is_refused_by_name(store: Store, path: str) -> None:
     store.close()
     with pytest.raises(StoreError, match="schema 99"):
         Store(path)
+
+
+def test_an_older_store_is_brought_up_to_date_after_a_copy(tmp_path: Path) -> None:
+    (tmp_path / "db").mkdir()
+    path = str(tmp_path / "db" / "vigie.db")
+    fresh = Store(path)
+    tables = _shape(fresh)
+    for table in ("firings", "seen_files", "schedules", "declared", "zones"):
+        fresh.db.execute(f"DROP TABLE {table}")
+    fresh.db.execute("DROP INDEX jobs_schedule")
+    fresh.run("set_meta", ("schema", 1))
+    fresh.run("set_meta", ("last_id", 41))
+    fresh.close()
+    store = Store(path)
+    assert _shape(store) == tables
+    assert store.take_ids(1) == 42
+    assert int(store.meta("schema") or 0) == SCHEMA
+    copy = apsw.Connection(store.meta("backup_before") or "")
+    assert dict(copy.execute("SELECT key, value FROM meta"))["schema"] == 1
+    copy.close()
+    store.close()
+
+
+def _shape(store: Store) -> set[tuple[str, str]]:
+    """Give what a store consists of, but for spaces and comments."""
+    rows = store.db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    return {(name, " ".join(re.sub("--.*", "", sql).split())) for name, sql in rows}
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:

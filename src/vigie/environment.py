@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "KEPT",
     "choose_python",
     "current_directory",
     "current_umask",
+    "declared",
     "directory",
     "environment",
     "import_path",
@@ -126,6 +128,28 @@ def environment(
         if not key or "=" in key or "\0" in key + value:
             raise UsageError(f"--env: {key!r} cannot be the name of a variable", "write it as NAME=VALUE")
         env[key] = value
+    return env
+
+
+#: What a schedule, a service or a declared task has of the environment of whoever added it.
+KEPT = ("HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "XDG_RUNTIME_DIR", "PATH")
+
+
+def declared(given: Iterable[str] | Mapping[str, str] = (), caller: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Give what the environment of a declared task begins with: :data:`KEPT`, and each ``K`` that is to be copied.
+
+    Raises
+    ------
+    UsageError
+        When a ``K`` to copy is not set.
+
+    >>> declared(["B", "C=3"], {"HOME": "/h", "A": "1", "B": "2"})
+    {'HOME': '/h', 'B': '2'}
+    """
+    source = os.environ if caller is None else caller
+    env = {key: source[key] for key in KEPT if key in source}
+    if not hasattr(given, "items"):
+        env.update(_pair(item, source) for item in given if "=" not in item)
     return env
 
 

@@ -49,6 +49,8 @@ class Options:
     env: Iterable[str] | Mapping[str, str] = ()
     env_file: Sequence[str] = ()
     env_none: bool = False
+    #: The environment to begin with; default this process's.
+    surroundings: Mapping[str, str] | None = None
     python: str | None = None
     #: A path, ``-`` for this process's standard input, or the bytes themselves.
     stdin: str | bytes | None = None
@@ -138,6 +140,7 @@ class Submission:
             files=options.env_file,
             given=options.env,
             cwd=None if options.cwd is None else where,
+            caller=options.surroundings,
         )
         umask = surroundings.current_umask()
         return {"cwd": where, "env": env, "umask": umask, "python": self.python, "path": list(path)}

@@ -23,6 +23,11 @@ class SystemClock:
         """Give CLOCK_MONOTONIC in µs."""
         return time.monotonic_ns() // 1000
 
+    def asleep(self) -> int:
+        """Give for how long the machine has slept since its boot, in µs."""
+        boot = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+        return (time.clock_gettime_ns(boot) - time.monotonic_ns()) // 1000
+
     def offset(self) -> int:
         """Give how far the wall clock is ahead of the time since boot; see :func:`offset`."""
         boot = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -96,6 +96,7 @@ class Control:
         """Move what was given as a delay with the wall clock, which was set by so many µs."""
         self.core.store.run("shift_delays", (by,))
         self.core.log("clock-set", thing="clock", detail={"by": by / 1e6})
+        self.core.moved(by)
         self.core.after(self.core.rearm)
 
     def come_due(self) -> None:

@@ -102,6 +102,12 @@ class Core:
     tiny: Callable[[str, int], bool] = lambda queue, task: False
     #: Set by main: takes an assigned job back from its worker, else ends it.
     take_back: Callable[[int, int], None] = lambda job, attempt: None
+    #: Called when what is known in memory may not be so any more (schedules, say).
+    learners: list[Callable[[], None]] = field(default_factory=list)
+    #: Set by main: the wall clock was set by so many µs.
+    moved: Callable[[int], None] = lambda by: None
+    #: Set while somebody waits for it: jobs have ended (inside the transaction that writes it).
+    on_end: Callable[[Sequence[int]], None] | None = None
     #: Set by the timers: look again when the next blocked job is due.
     rearm: Callable[[], None] = lambda: None
 
@@ -126,6 +132,8 @@ class Core:
         self.drained.clear()
         self.arrived.clear()
         self.keyed = {row[0] for row in self.store.run("keyed_queues")}
+        for learn in self.learners:
+            learn()
 
     def log(
         self,
@@ -212,6 +220,8 @@ class Core:
             return False
         over = [(end[1], end[2]) for end in ends]
         self.release_many(over)
+        if self.on_end is not None:
+            self.on_end([job for job, _ in over])
         self.log_many("ended", [job for job, _ in over], before="running", after="completed")
         self.after(self.hands.over, ends)
         return True
@@ -254,6 +264,8 @@ class Core:
 
     def _finish(self, row: JobRow, new: lc.State) -> None:
         self.after(self.hands.finished, row.id)
+        if self.on_end is not None:
+            self.on_end((row.id,))
         if row.id in self.needed:
             self.needed.discard(row.id)
             for job, mode in self.store.run("dependents", (row.id,)).fetchall():

@@ -32,6 +32,8 @@ from vigie.agent.marks import Marks
 from vigie.agent.outcomes import Outcomes
 from vigie.agent.recovery import Recovery
 from vigie.agent.sampler import Sampler
+from vigie.agent.schedule_control import ScheduleControl
+from vigie.agent.schedules import Schedules
 from vigie.agent.server import Peer
 from vigie.agent.staff import Staff
 from vigie.agent.submit import submit
@@ -48,7 +50,8 @@ from vigie.model import cores, public_state
 from vigie.procs import Identity
 from vigie.sockets import bind_unix
 from vigie.store.examine import examine, seal, unseal
-from vigie.store.sqlite import SCHEMA, Store
+from vigie.store.schema import SCHEMA
+from vigie.store.sqlite import Store
 from vigie.store.wal import settle_log
 
 if TYPE_CHECKING:
@@ -85,6 +88,8 @@ class Agent:
         self.writer = Writer(self.core, self.dispatch, loop)
         self.timers = Timers(self.core, self.control, self.writer, loop)
         self.trees = Trees(loop, self.clock, self._tree_ended)
+        self.schedules = Schedules(self.core, self.writer, loop)
+        self.schedule_control = ScheduleControl(self.core, self.schedules)
         self.waits = Waits(self.store, self.trees, loop)
         self.staff = Staff(self)
         self.sampler = Sampler(home, self.clock, loop)
@@ -114,13 +119,15 @@ class Agent:
         world.on_deleted = self.sampler.forget
         world.on_failed = lambda mark, said: self._keeper_said({"op": "failed", "mark": mark, **said})
         core.take_back = self.staff.take_back
+        core.learners.append(self.schedules.learn)
+        core.moved = self.schedules.clock_set
         self.outcomes.began = self.timers.began
         self.dispatch.wake_at = self.timers.wake_at
         self.writer.gathering = self.keeper.gathering
         self.writer.unsafe = self.give_up
 
     def _write_table(self) -> dict[str, Callable[[dict[str, Any], list[bytes], Who], Any]]:
-        control = self.control
+        control, schedules = self.control, self.schedule_control
         return {
             "submit": self._submit,
             "stop": lambda request, blobs, who: control.stop(request, who),
@@ -134,6 +141,11 @@ class Agent:
             "queue_pause": lambda request, blobs, who: control.queue_pause(request, who),
             "queue_resume": lambda request, blobs, who: control.queue_resume(request, who),
             "cursor": lambda request, blobs, who: control.cursor(request, who),
+            "schedule_set": schedules.set,
+            "schedule_remove": lambda request, blobs, who: schedules.remove(request, who),
+            "schedule_pause": lambda request, blobs, who: schedules.pause(request, who),
+            "schedule_resume": lambda request, blobs, who: schedules.resume(request, who),
+            "schedule_run": lambda request, blobs, who: schedules.run(request, who),
         }
 
     def _submit(self, request: dict[str, Any], blobs: list[bytes], who: Who) -> dict[str, Any]:
@@ -184,6 +196,7 @@ class Agent:
         self.core.reload()
         self.writer.post(self.timers.follow_clock)
         self.writer.post(self.core.log, "agent-started")
+        self.writer.post(self.schedules.begin)
         self.recovery.prepare()
 
     async def _listen(self) -> None:
@@ -234,6 +247,7 @@ class Agent:
         for peer in list(self.peers):
             peer.transport.close()
         self.upkeep.stop()
+        self.schedules.close()
         self.keeper.close()
         try:
             self.sampler.close()
@@ -371,9 +385,11 @@ class Agent:
     def _over(self, ends: Sequence[Good]) -> None:
         # Of functions: they write nothing that is sampled.
         self.timers.forget_many(ends)
+        self.schedules.jobs_ended(ends)
         self.waits.hear_many(ends)
 
     def _job_ended(self, job: int) -> None:
+        self.schedules.job_ended(job)
         self.waits.hear(job, ended=True)
 
     def _tree_ended(self, job: int) -> None:

@@ -13,7 +13,7 @@ from vigie.model import DEFAULT_QUEUE, TASK_DEFAULTS
 from vigie.store.rows import ReadyRow
 from vigie.store.sqlite import SHORT
 
-__all__ = ["submit"]
+__all__ = ["queue_of", "submit", "task_of"]
 
 #: From so many on, tiny functions that come together are stored as one.
 PACK = 16
@@ -48,7 +48,7 @@ def submit(core: Core, request: dict[str, Any], blobs: Sequence[bytes], who: Who
         return {"ids": [], "existing": False, "again": True}
     task, label, blobs = named
     needs = _needs(core, options, request.get("deps") or {}, count)
-    queue = _queue(core, options.get("queue") or DEFAULT_QUEUE)
+    queue = queue_of(core, options.get("queue") or DEFAULT_QUEUE)
     jobs = _Jobs(core, options, queue, who)
     jobs.task, jobs.label = task, label
     jobs.context = context
@@ -88,6 +88,18 @@ def _named(core: Core, given: dict[str, Any] | str, blobs: Sequence[bytes]) -> t
     return core.store.intern_task(task, code), task["label"], blobs
 
 
+def task_of(core: Core, given: dict[str, Any], blobs: Sequence[bytes]) -> tuple[int, Sequence[bytes]]:
+    """Give the id of a task as a request has it, and the blobs that are not its code.
+
+    Raises
+    ------
+    UsageError
+        When a field makes no sense.
+    """
+    task, code, blobs = _task(given, blobs)
+    return core.store.intern_task(task, code), blobs
+
+
 def _given(
     core: Core, request: dict[str, Any], blobs: Sequence[bytes], count: int
 ) -> list[tuple[bytes | None, str | None]]:
@@ -125,7 +137,14 @@ def _task(wanted: dict[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any
     return task, code, blobs
 
 
-def _queue(core: Core, name: str) -> str:
+def queue_of(core: Core, name: str) -> str:
+    """Give the name of a queue that exists.
+
+    Raises
+    ------
+    NotFound
+        When there is none.
+    """
     if name in _BUILT_IN_QUEUES or core.store.has_queue(name):
         return name
     known = sorted({*_BUILT_IN_QUEUES, *(row[0] for row in core.store.run("queues"))})

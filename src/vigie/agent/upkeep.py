@@ -134,6 +134,7 @@ class Upkeep:
         else:
             self.agent.writer.post(self._expire_older, now - KEEP, now - KEEP_FAILED, 0)
         self._expire_output()
+        self.agent.writer.post(self.agent.schedules.look_at_zones)
 
     def _expire_older(self, before: int, failed_before: int, after_id: int) -> None:
         agent = self.agent

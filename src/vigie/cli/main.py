@@ -42,6 +42,7 @@ VERBS = {
     "limit": "steer:LIMIT",
     "drain": "steer:DRAIN",
     "skip": "steer:SKIP",
+    "schedule": "schedule",
     "queue": "queue",
     "agent": "agent",
     "doctor": "doctor",

@@ -77,7 +77,7 @@ def store(home: Home, *, deep: bool = False) -> Check:
 
 
 def _judge(said: str, reader: object, home: Home) -> Check:
-    from vigie.store.sqlite import SCHEMA
+    from vigie.store.schema import SCHEMA
 
     if reader is None:
         return fail("store", f"{home.db} holds no schema of Vigie", "it is no store", "move it away")

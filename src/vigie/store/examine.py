@@ -21,6 +21,7 @@ from vigie.config import Home
 from vigie.errors import StoreError, VigieError
 from vigie.store import restore
 from vigie.store.rows import digest
+from vigie.store.schema import SCHEMA, text
 from vigie.store.trouble import explain
 from vigie.store.wal import began_anew, commits_from, promised
 
@@ -225,13 +226,12 @@ def _whole(db: apsw.Connection, path: str, had: int, end: float, *, anew: bool) 
 
 def _tables(db: apsw.Connection) -> None:
     """See that all tables have the columns that we read and write."""
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "schema.sql"), encoding="utf-8") as file:
-        model = apsw.Connection(":memory:")
-        model.execute(file.read())
+    model = apsw.Connection(":memory:")
+    model.execute(text("schema.sql"))
     schema = dict(db.execute("SELECT key, value FROM meta")).get("schema")
     if not isinstance(schema, int):
         raise _Damaged("is damaged: it does not tell its schema")
-    if schema != 1:
+    if schema != SCHEMA:
         return  # whoever opens it knows what to say of that
     for (table,) in model.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE '%sqlite_%'"):
         query = f"PRAGMA table_info({table})"

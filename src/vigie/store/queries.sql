@@ -402,16 +402,19 @@ DELETE FROM jobs WHERE id = ?;
 DELETE FROM events WHERE job = ? AND verb IN ('claimed', 'started');
 
 -- name: old_finished
--- Finished jobs older than an instant, oldest ids first; failed and lost ones are kept longer.
+-- Finished jobs older than an instant, oldest ids first; failed and lost ones, and each
+-- schedule's last ten, are kept longer.
 SELECT id FROM jobs WHERE id > ?1 AND finished < ?2
-  AND (finished < ?3 OR state NOT IN ('failed', 'lost'))
+  AND (finished < ?3 OR (state NOT IN ('failed', 'lost') AND (schedule IS NULL OR 10 = (
+    SELECT count(*) FROM (SELECT 1 FROM jobs n WHERE n.schedule = jobs.schedule AND n.id > jobs.id LIMIT 10)))))
   AND NOT EXISTS (SELECT 1 FROM dependencies d JOIN jobs w ON w.id = d.job
     WHERE d.needs = jobs.id AND d.mode = 'result' AND w.finished IS NULL)
 ORDER BY id LIMIT ?4;
 
 -- name: orphan_contexts
 -- Contexts hold secrets: deleted with their last job.
-DELETE FROM contexts WHERE id NOT IN (SELECT context FROM jobs) AND id NOT IN (SELECT context FROM packs);
+DELETE FROM contexts WHERE id NOT IN (SELECT context FROM jobs) AND id NOT IN (SELECT context FROM packs)
+    AND id NOT IN (SELECT context FROM schedules);
 
 -- name: orphan_owners
 -- Agents of whose attempts none is left.
@@ -419,7 +422,8 @@ DELETE FROM owners WHERE id NOT IN (SELECT owner FROM attempts) AND id NOT IN (S
 
 -- name: orphan_tasks
 -- Tasks that no job has any more.
-DELETE FROM tasks WHERE id NOT IN (SELECT task FROM jobs) AND id NOT IN (SELECT task FROM packs);
+DELETE FROM tasks WHERE id NOT IN (SELECT task FROM jobs) AND id NOT IN (SELECT task FROM packs)
+    AND id NOT IN (SELECT task FROM schedules);
 
 -- name: busy
 -- Which open jobs take the slots of a queue (for people).

@@ -16,6 +16,7 @@ from vigie.model import DEFAULT_QUEUE, default_slots, public_state
 from vigie.selection import Filter
 from vigie.store import sql
 from vigie.store.readonly import ReadOnly, Row
+from vigie.store.schedule_reader import ScheduleReader
 from vigie.store.unfolded import Unfolded
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Reader:
         self._store = ReadOnly(home.db)
         self._samples = ReadOnly(home.samples)
         self._jobs = Unfolded(self._store)
+        self.schedules = ScheduleReader(self._store)
 
     def close(self) -> None:
         """Close the connections; the next read opens them again."""

@@ -10,11 +10,10 @@ from typing import Any
 import apsw
 
 from vigie.errors import StoreError
+from vigie.store.schema import SCHEMA
 
-__all__ = ["SCHEMA", "ReadOnly", "Row"]
+__all__ = ["ReadOnly", "Row"]
 
-#: The newest schema that our queries were written for.
-SCHEMA = 1
 _BUSY_MS = 5000
 
 Row = dict[str, Any]

@@ -18,7 +18,7 @@ from vigie import crash
 from vigie.errors import StoreError, UsageError
 from vigie.store import sql
 from vigie.store.copies import copy_into, sync
-from vigie.store.readonly import SCHEMA
+from vigie.store.schema import SCHEMA
 
 __all__ = ["check", "restore"]
 

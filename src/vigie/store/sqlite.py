@@ -32,17 +32,16 @@ from vigie.store.rows import (
     join_items,
     json_list,
 )
+from vigie.store.schedules import Schedules
+from vigie.store.schema import settle
 from vigie.store.trouble import explain
 
 if TYPE_CHECKING:
     from vigie.outcome import Good
     from vigie.store.packs import Pack
 
-__all__ = ["SCHEMA", "Stale", "Store"]
+__all__ = ["Stale", "Store"]
 
-SCHEMA = 1
-#: The oldest schema number whose readers understand this store.
-MIN_READER = 1
 #: Bytes of the log after which it is copied into the database file and begins anew …
 LOG = 6 << 20
 #: … and how many its file keeps then: to write over what is there spares each commit the growth of a file.
@@ -53,11 +52,6 @@ KEPT, SHORT = 64, 4096
 
 class Stale(Exception):
     """Somebody else moved the job first."""
-
-
-def _schema() -> str:
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "schema.sql"), encoding="utf-8") as file:
-        return file.read()
 
 
 class Store:
@@ -85,6 +79,7 @@ class Store:
         except apsw.Error as error:
             raise explain(path, error, f"cannot open the store {path}") from None
         self.packs = Packs(self.db)
+        self.schedules = Schedules(self)
         self._last: int | None = None
         self._recent: dict[Any, int] = {}
         self._named: dict[str, int] = {}
@@ -114,25 +109,7 @@ class Store:
         db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         # Else a query on a partial index is planned anew for each value that it is given.
         db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-        has_meta = db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone()
-        if not has_meta:
-            self._create()
-        schema = int(self.meta("schema") or 0)
-        if schema > SCHEMA:
-            raise StoreError(
-                f"the store {self.path} has schema {schema}; this Vigie knows {SCHEMA}",
-                f"use the newer Vigie, or restore a backup made before its migration"
-                f" ({self.meta('backup_before') or 'see backups/'})",
-            )
-
-    def _create(self) -> None:
-        self.db.execute("BEGIN IMMEDIATE")
-        self.db.execute(_schema())
-        self.run("set_meta", ("schema", SCHEMA))
-        self.run("set_meta", ("min_reader", MIN_READER))
-        crash.point("store-before-create")
-        self.db.execute("COMMIT")
-        crash.point("store-after-create")
+        settle(db, self.path)
 
     def close(self) -> None:
         """Close the connection; the log goes into the database file first."""

@@ -18,10 +18,11 @@ nearly always near to what it asked before.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import date, datetime, tzinfo
+from typing import NamedTuple
 
 __all__ = ["DAY", "HOUR", "LAST_DAY", "MINUTE", "SECOND", "Clock", "Zone", "civil", "day_number", "walk", "weekday"]
 
@@ -31,9 +32,13 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 _EPOCH = date(1970, 1, 1).toordinal()
-#: Days a zone looks up together, and how far apart it looks (no zone was ever set forth and back within that).
-_BLOCK = 32
-_LOOK = DAY // 2
+#: How far apart a zone looks: no clocks were ever set twice within that. (4 days apart: Freetown, September 1939.)
+_LOOK = 3 * DAY
+#: Days it looks up together, with one before (offsets are under a day) and two after (clocks may be set back over
+#: midnight, so that two days hang together): four looks.
+_BLOCK = 9
+#: Blocks a zone keeps: a century.
+_KEPT = 4_096
 #: Calendars end with the year 9999; a day is kept free for offsets.
 LAST_DAY = date(9999, 12, 30).toordinal() - _EPOCH
 
@@ -66,13 +71,19 @@ def weekday(day: int) -> int:
     return (day + 3) % 7
 
 
-@dataclass(frozen=True, slots=True)
-class _Stretch:
+class _Stretch(NamedTuple):
     """From one setting of the clocks to the next: instants from ``start`` up to ``end``, all with one offset."""
 
     start: int
     end: int
     offset: int
+
+
+class _Block(NamedTuple):
+    """Some days: the stretches in which they can lie, and those days that are plain, as (first, end, offset)."""
+
+    stretches: Sequence[_Stretch]
+    plain: Sequence[tuple[int, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +98,11 @@ class Zone:
 
     name: str
     rules: tzinfo = field(repr=False, compare=False)
-    _blocks: dict[int, list[_Stretch]] = field(default_factory=dict, repr=False, compare=False)
+    _blocks: dict[int, _Block] = field(default_factory=dict, repr=False, compare=False)
 
     def offset(self, instant: int) -> int:
         """Give the offset from UTC at an instant, in µs east."""
-        stretches = self._block(instant // (_BLOCK * DAY))
-        if len(stretches) == 1:
-            return stretches[0].offset
-        return stretches[bisect_right(stretches, instant, key=lambda each: each.start) - 1].offset
+        return next(each.offset for each in self._block(instant // DAY).stretches if instant < each.end)
 
     def wall(self, instant: int) -> int:
         """Give what clocks on the wall show at an instant."""
@@ -102,87 +110,78 @@ class Zone:
 
     def plain(self, day: int) -> int | None:
         """Give the offset of a day on which no clock is set; None for another."""
-        start, end = day * DAY, (day + 1) * DAY
-        near = self._near(start, end)
-        if len(near) == 1:
-            return near[0].offset
-        touched = [each for each in near if each.start + each.offset < end and each.end + each.offset > start]
-        if (
-            len(touched) != 1
-            or touched[0].start + touched[0].offset > start
-            or touched[0].end + touched[0].offset < end
-        ):
-            return None
-        return touched[0].offset
+        return self.span(day)[2]
+
+    def span(self, day: int) -> tuple[int, int, int | None]:
+        """Give a day among its neighbours: from the first up to the end all days are plain with this offset.
+
+        The offset is None, and the day alone, if clocks are set on it.
+        """
+        for found in self._block(day).plain:
+            if found[0] <= day < found[1]:
+                return found
+        return day, day + 1, None
 
     def instants(self, wall: int) -> list[int]:
         """Give the instants at which the wall shows a time: one, none in a gap, two in an overlap."""
-        near = self._near(wall, wall + 1)
-        return [wall - each.offset for each in near if each.start <= wall - each.offset < each.end]
+        return [wall - each.offset for each in self._near(wall) if each.start <= wall - each.offset < each.end]
 
     def first(self, wall: int) -> int:
         """Give the instant of a point in time: the first if there are two, the first after the gap if there is none."""
-        found = self.instants(wall)
-        if found:
-            return found[0]
-        # In a gap: the setting of the clocks that jumps over it.
-        return next(
-            each.end for each in self._near(wall, wall + 1) if each.end + each.offset <= wall < self.wall(each.end)
-        )
+        # What ends after it is the stretch that shows it, or the one that begins where the gap ends.
+        return next(max(wall - each.offset, each.start) for each in self._near(wall) if wall < each.end + each.offset)
 
-    def _near(self, start: int, end: int) -> list[_Stretch]:
-        """Give the stretches in which wall times from ``start`` to ``end`` can lie: offsets are under a day."""
-        low, high = (start - DAY) // (_BLOCK * DAY), (end + DAY) // (_BLOCK * DAY)
-        if low == high:
-            return self._block(low)
-        found: list[_Stretch] = []
-        for number in range(low, high + 1):
-            for each in self._block(number):
-                if found and found[-1].offset == each.offset:
-                    found[-1] = _Stretch(found[-1].start, each.end, each.offset)
-                else:
-                    found.append(each)
-        return found
+    def _near(self, wall: int) -> Sequence[_Stretch]:
+        """Give the stretches around a wall time, in order: all that a day before or after it can lie in."""
+        return self._block(wall // DAY).stretches
 
-    def _block(self, number: int) -> list[_Stretch]:
+    def _block(self, day: int) -> _Block:
+        number = day // _BLOCK
         found = self._blocks.get(number)
         if found is None:
-            if len(self._blocks) > 4_000:
+            if len(self._blocks) >= _KEPT:
                 self._blocks.clear()
-            found = self._blocks[number] = self._look_up(number)
+            first, end = number * _BLOCK, (number + 1) * _BLOCK
+            stretches = self._look_up((first - 1) * DAY, (end + 2) * DAY)
+            found = self._blocks[number] = _Block(stretches, _plain(stretches, first, end))
         return found
 
-    def _look_up(self, number: int) -> list[_Stretch]:
-        """Find where the offset changes in a block of days."""
-        start = number * _BLOCK * DAY
-        end = start + _BLOCK * DAY
+    def _look_up(self, start: int, end: int) -> list[_Stretch]:
+        """Find where the offset changes."""
         found: list[_Stretch] = []
         since, offset = start, self._ask(start)
-        at = start
-        while at < end:
-            after = at + _LOOK
-            now = self._ask(after) if after < end else self._ask(end - SECOND)
+        for at in range(start, end, _LOOK):
+            now = self._ask(at + _LOOK)
             if now != offset:
-                low, high = at, min(after, end - SECOND)
+                low, high = at, at + _LOOK
                 while high - low > SECOND:
                     middle = (low + high) // (2 * SECOND) * SECOND
                     low, high = (middle, high) if self._ask(middle) == offset else (low, middle)
                 found.append(_Stretch(since, high, offset))
                 since, offset = high, now
-            at = after
         found.append(_Stretch(since, end, offset))
         return found
 
     def _ask(self, instant: int) -> int:
         """Ask the zone's rules. Beyond the calendar's ends the nearest year's rule holds."""
         seconds = min(max(instant // SECOND, -62_135_000_000), 253_402_000_000)
-        found = (_GREENWICH + timedelta(seconds=seconds)).astimezone(self.rules).utcoffset()
+        found = datetime.fromtimestamp(seconds, self.rules).utcoffset()
         assert found is not None
-        return found // _MICROSECOND
+        return (found.days * 86_400 + found.seconds) * SECOND + found.microseconds
 
 
-_GREENWICH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+def _plain(stretches: Sequence[_Stretch], first: int, end: int) -> list[tuple[int, int, int]]:
+    """Give the days that lie in one stretch alone, from its beginning to its end."""
+    found: list[tuple[int, int, int]] = []
+    for at, each in enumerate(stretches):
+        low, high = first, end
+        if at > 0:
+            low = max(low, -(-(each.start + max(each.offset, stretches[at - 1].offset)) // DAY))
+        if at + 1 < len(stretches):
+            high = min(high, (each.end + min(each.offset, stretches[at + 1].offset)) // DAY)
+        if low < high:
+            found.append((low, high, each.offset))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,18 +198,17 @@ class Clock:
 
     def times(self, first: int = 0) -> Iterator[int]:
         """Give the times from ``first`` (µs from midnight) on, in order."""
-        hour, rest = divmod(max(first, 0), HOUR)
-        minute, second = divmod(rest, MINUTE)
-        for h in self.hours[bisect_left(self.hours, hour) :]:
-            minutes = self.minutes[bisect_left(self.minutes, minute) :] if h == hour else self.minutes
-            for m in minutes:
-                base = h * HOUR + m * MINUTE
-                if h == hour and m == minute:
-                    for s in self.seconds[bisect_left(self.seconds, second) :]:
-                        yield base + s
-                else:
-                    for s in self.seconds:
-                        yield base + s
+        for hour in self.hours:
+            if (hour + 1) * HOUR <= first:
+                continue
+            for minute in self.minutes:
+                base = hour * HOUR + minute * MINUTE
+                if base >= first:
+                    for second in self.seconds:
+                        yield base + second
+                elif base + MINUTE > first:
+                    for second in self.seconds[bisect_left(self.seconds, first - base) :]:
+                        yield base + second
 
 
 def walk(days: Iterable[int], clock: Clock, zone: Zone, after: int, *, fixed: bool) -> Iterator[int]:
@@ -228,38 +226,48 @@ def walk(days: Iterable[int], clock: Clock, zone: Zone, after: int, *, fixed: bo
     """
     last = after
     odd: list[int] = []
+    first = end = 0
+    offset: int | None = None
     for day in days:
-        offset = zone.plain(day)
-        if odd and (offset is not None or day != odd[-1] + 1):
-            for instant in _odd(odd, clock, zone, fixed=fixed):
-                if instant > last:
+        if not first <= day < end:
+            first, end, offset = zone.span(day)
+            if odd and (offset is not None or day != odd[-1] + 1):
+                for instant in _odd(odd, clock, zone, last, fixed=fixed):
                     yield instant
                     last = instant
-            odd = []
+                odd = []
         if offset is None:
             odd.append(day)
             continue
         base = day * DAY - offset
-        if base + DAY <= last:
-            continue
-        if base <= last:
+        if base + DAY > last:
             for time in clock.times(last + 1 - base):
                 yield base + time
-                last = base + time
-        else:
-            time = -1
-            for time in clock.times():
-                yield base + time
-            last = base + time if time >= 0 else last
-    for instant in _odd(odd, clock, zone, fixed=fixed):
-        if instant > last:
-            yield instant
-            last = instant
+    if odd:
+        yield from _odd(odd, clock, zone, last, fixed=fixed)
 
 
-def _odd(days: list[int], clock: Clock, zone: Zone, *, fixed: bool) -> list[int]:
+def _odd(days: Sequence[int], clock: Clock, zone: Zone, after: int, *, fixed: bool) -> Iterator[int]:
     """Give the instants of adjacent days on which clocks are set: an overlap may reach from one into the other."""
-    walls = (day * DAY + time for day in days for time in clock.times())
-    if fixed:
-        return sorted({zone.first(wall) for wall in walls})
-    return sorted(instant for wall in walls for instant in zone.instants(wall))
+    stretches = zone._near(days[0] * DAY)
+    shown = stretches[0].start + stretches[0].offset
+    for start, end, offset in stretches:
+        low, high = start + offset, end + offset
+        if fixed:
+            # Of what the wall never shows: the first instant after the gap. Of what it shows twice: the first.
+            if shown < low and next(_walls(days, clock, shown, low), None) is not None:
+                if start > after:
+                    yield start
+                low += 1
+            low, shown = max(low, shown), max(high, shown)
+        for wall in _walls(days, clock, max(low, after + 1 + offset), high):
+            yield wall - offset
+
+
+def _walls(days: Sequence[int], clock: Clock, low: int, high: int) -> Iterator[int]:
+    """Give the times of some days that lie from ``low`` up to ``high`` on the wall."""
+    for day in days:
+        for time in clock.times(low - day * DAY):
+            if day * DAY + time >= high:
+                return
+            yield day * DAY + time

@@ -1,0 +1,75 @@
+"""What a firing hands to its job: the path of a file, where it was a file that made it come.
+
+The path stands in the variable ``VIGIE_FILE``, and in the place of ``{file}`` wherever that
+stands in the words of a command or in the JSON arguments of a function. Whatever the path
+is, it stays one word and is read by no shell.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from vigie.store.rows import split_items
+from vigie.store.schedules import FiringRow
+from vigie.store.sqlite import Store
+
+__all__ = ["MARK", "handed"]
+
+MARK = "{file}"
+_FILE = "file:"
+_COLUMNS = (
+    "kind", "argv", "function", "code", "label", "timeout", "retries", "backoff", "backoff_max", "jitter", "grace",
+    "fresh", "on_lost", "max_output",
+)  # fmt: skip
+
+
+def handed(store: Store, row: FiringRow) -> FiringRow:
+    """Give a firing with task, context and arguments as its job gets them."""
+    if row.cause is None or not row.cause.startswith(_FILE):
+        return row
+    path = row.cause.removeprefix(_FILE)
+    return row._replace(
+        task=_task(store, row.task, path), context=_context(store, row.context, path), args=_arguments(row, path)
+    )
+
+
+def _task(store: Store, number: int, path: str) -> int:
+    task: dict[str, Any] = dict(zip(_COLUMNS, store.schedules.run("task", (number,)).fetchone(), strict=True))
+    argv = split_items(task["argv"])
+    if not any(MARK in word for word in argv):
+        return number
+    task["argv"] = [word.replace(MARK, path) for word in argv]
+    task["label"] = task["label"].replace(MARK, os.fsencode(path).decode("utf-8", "replace"))
+    return store.intern_task(task, task["code"])
+
+
+def _context(store: Store, number: int, path: str) -> int:
+    cwd, env, umask, python, import_path = store.row("context", (number,))
+    variables = dict(item.partition("=")[::2] for item in split_items(env))
+    return store.intern_context(
+        {
+            "cwd": os.fsdecode(cwd),
+            "env": {**variables, "VIGIE_FILE": path},
+            "umask": umask,
+            "python": None if python is None else os.fsdecode(python),
+            "path": None if import_path is None else split_items(import_path),
+        }
+    )
+
+
+def _arguments(row: FiringRow, path: str) -> bytes | None:
+    if row.args is None or row.encoding != "json" or MARK.encode() not in row.args:
+        return row.args
+    return json.dumps(_put(json.loads(row.args), path)).encode("utf-8", "surrogateescape")
+
+
+def _put(value: Any, path: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(MARK, path)
+    if isinstance(value, list):
+        return [_put(each, path) for each in value]
+    if isinstance(value, dict):
+        return {key: _put(each, path) for key, each in value.items()}
+    return value

@@ -1,0 +1,222 @@
+"""The duty of watching for what happens at no known time: a boot, a login, a file, a job's end, quiet.
+
+What can be told inside a transaction (a job's end, the first start after a boot) is
+planned by that very transaction. The rest is looked at every second, and only while
+some schedule waits for it: a scan of names works on every file system, and one that
+takes long is done more seldom. A file is noted as seen by the commit that plans its
+firing, so that it is handed out once, whoever dies in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from vigie import firing as rules
+from vigie.agent import presence
+from vigie.agent.whens import policy_of, read
+from vigie.store.schedules import ScheduleRow
+from vigie.triggers.occasions import AtBoot, AtLogin, OnFile, OnIdle, OnJob
+
+if TYPE_CHECKING:
+    from vigie.agent.schedules import Schedules
+    from vigie.triggers.occasions import Occasion
+
+__all__ = ["Happenings", "glance"]
+
+#: Seconds between two looks, and how many times longer than a look they are at least.
+EVERY = 1.0
+SPARING = 20
+#: Files of one schedule that are taken in one look.
+MANY = 1_000
+
+#: Size and time of change (ns): what tells one state of a file from another.
+Mark = tuple[int, int]
+
+
+def glance(pattern: str) -> dict[bytes, Mark]:
+    """Give the regular files of a pattern, each with its size and its time of change."""
+    found: dict[bytes, Mark] = {}
+    for name in glob.iglob(os.fsencode(pattern), recursive=True):
+        try:
+            state = os.stat(name)
+        except OSError:
+            continue
+        if state.st_mode & 0o170000 == 0o100000:
+            found[name] = (state.st_size, state.st_mtime_ns)
+    return found
+
+
+class Happenings:
+    """Turns what happens into planned firings.
+
+    Parameters
+    ----------
+    duty:
+        The schedules, which plan and decide.
+    loop:
+        The agent's.
+    """
+
+    def __init__(self, duty: Schedules, loop: asyncio.AbstractEventLoop) -> None:
+        self.duty = duty
+        self.loop = loop
+        #: Schedules that wait for something, each with what it waits for.
+        self.waiting: list[tuple[ScheduleRow, tuple[Occasion, ...]]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._looks_at: set[type] = set()
+        self._pending: dict[tuple[int, bytes], tuple[Mark, int]] = {}
+        self._quiet: dict[tuple[int, OnIdle], int | None] = {}
+        self._was_here = True
+
+    # --- who waits ------------------------------------------------------------
+
+    def learn(self) -> None:
+        """Learn from the store who waits for what."""
+        rows = self.duty.store.with_occasions()
+        self.waiting = [(row, read(row.triggers).occasions) for row in rows if row.state == "active"]
+        self._looks_at = {type(each) for _, occasions in self.waiting for each in occasions}
+        ends = OnJob in self._looks_at
+        self.duty.core.on_end = self.jobs_ended if ends else None
+        self.duty.core.after(self._watch)
+
+    def begin(self, boot: str, before: str | None) -> None:
+        """Take note of the boot in which the agent runs, and of the last one it knew."""
+        self._was_here = presence.logged_in() if before == boot else False
+        if before is not None and before != boot:
+            for row, occasions in self.waiting:
+                for each in occasions:
+                    if isinstance(each, AtBoot):
+                        self.happened(row, "boot", each)
+
+    def baseline(self, number: int, occasions: Iterable[Occasion]) -> None:
+        """Take the files that are there when a schedule is made as seen."""
+        for each in occasions:
+            if isinstance(each, OnFile):
+                for path, (size, mtime) in glance(each.pattern).items():
+                    self.duty.store.run("see", (number, path, size, mtime))
+
+    def happened(self, row: ScheduleRow, cause: str, what: Occasion) -> None:
+        """Plan a firing for something that happened now (inside a transaction), unless it lies outside the limits."""
+        duty = self.duty
+        now = instant = duty.core.clock.wall()
+        if not read(row.triggers).allows(what, now):
+            return
+        due = now + rules.delay(policy_of(row.policy), row.name, now)
+        while not duty.planned(row.id, instant, due, cause=cause):
+            instant += 1
+        duty.core.after(duty.wake)
+
+    # --- jobs -----------------------------------------------------------------
+
+    def jobs_ended(self, jobs: Sequence[int]) -> None:
+        """Take the ends of jobs, inside the transaction that writes them. No schedule waits for its own jobs."""
+        for job in jobs:
+            found = self.duty.store.run("ended_job", (job,)).fetchone()
+            if found is None:
+                continue
+            name, state, schedule, tags = found
+            for row, occasions in self.waiting:
+                for each in occasions if schedule != row.name else ():
+                    if isinstance(each, OnJob) and each.matches(name, state, tags.split("\n"), schedule):
+                        self.happened(row, f"job:{job}", each)
+                        break
+
+    # --- looking --------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Look from now on, or no more."""
+        wanted = bool(self._looks_at & {OnFile, OnIdle, AtLogin})
+        if wanted and self._timer is None:
+            self._timer = self.loop.call_later(EVERY, self._look)
+        elif not wanted and self._timer is not None:
+            self.stop()
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        began = self.loop.time()
+        try:
+            self.look()
+        finally:
+            took = self.loop.time() - began
+            self._timer = self.loop.call_later(max(EVERY, SPARING * took), self._look)
+
+    def look(self) -> None:
+        """Look at files, sessions and the load once."""
+        came = AtLogin in self._looks_at and self._somebody_came()
+        for row, occasions in self.waiting:
+            for each in occasions:
+                if isinstance(each, OnFile):
+                    self._files(row, each)
+                elif isinstance(each, OnIdle) and self._is_quiet(row, each):
+                    self.duty.writer.post(self.happened, row, "idle", each)
+                elif isinstance(each, AtLogin) and came:
+                    self.duty.writer.post(self.happened, row, "login", each)
+
+    def _somebody_came(self) -> bool:
+        here = presence.logged_in()
+        came = here and not self._was_here
+        self._was_here = here
+        return came
+
+    def _is_quiet(self, row: ScheduleRow, wanted: OnIdle) -> bool:
+        """Tell whether the load has now been low for long enough; once until it rises again."""
+        key, now = (row.id, wanted), self.duty.core.clock.mono()
+        if os.getloadavg()[0] >= wanted.load:
+            self._quiet[key] = now
+            return False
+        since = self._quiet.setdefault(key, now)
+        if since is None or now - since < wanted.lasting:
+            return False
+        if presence.idle_hint() is False:
+            # Somebody is at work, however little the machine has to do.
+            self._quiet[key] = now
+            return False
+        self._quiet[key] = None
+        return True
+
+    # --- files ----------------------------------------------------------------
+
+    def _files(self, row: ScheduleRow, wanted: OnFile) -> None:
+        seen: dict[bytes, Mark] = {path: (size, mtime) for path, size, mtime in self.duty.store.run("seen", (row.id,))}
+        found = glance(wanted.pattern)
+        now = self.duty.core.clock.mono()
+        new: list[tuple[bytes, Mark]] = []
+        for path, mark in found.items():
+            if path in seen and (wanted.what == "created" or seen[path] == mark):
+                self._pending.pop((row.id, path), None)
+            elif wanted.what != "settled" or self._has_settled((row.id, path), mark, now, wanted.settle):
+                new.append((path, mark))
+        gone = [path for path in seen if path not in found and not os.path.lexists(path)]
+        if new or gone:
+            self.duty.writer.post(self._take, row, wanted, new[:MANY], gone)
+
+    def _has_settled(self, key: tuple[int, bytes], mark: Mark, now: int, settle: int) -> bool:
+        known, since = self._pending.get(key, (None, now))
+        if known != mark:
+            self._pending[key] = (mark, now)
+            return settle == 0
+        return now - since >= settle
+
+    def _take(self, row: ScheduleRow, wanted: OnFile, new: Sequence[tuple[bytes, Mark]], gone: Sequence[bytes]) -> None:
+        """Plan a firing for each new file, and note it as seen."""
+        store = self.duty.store
+        current = store.numbered(row.id)
+        if current is None or current.state != "active" or current.triggers != row.triggers:
+            return
+        seen = {path: (size, mtime) for path, size, mtime in store.run("seen", (row.id,))}
+        for path, mark in new:
+            if seen.get(path) != mark:
+                store.run("see", (row.id, path, *mark))
+                self.happened(current, "file:" + os.fsdecode(path), wanted)
+            self._pending.pop((row.id, path), None)
+        for path in gone:
+            store.run("unsee", (row.id, path))

@@ -1,0 +1,443 @@
+"""The duty of schedules: instants are planned ahead, and decided when they have come.
+
+*Planning* writes the instants of the next seconds into the store, many in one
+commit, and keeps them in a heap. *Deciding* takes from the heap what has come,
+asks ``firing.judge`` and writes the verdict together with the job: a crash leaves an
+instant either planned or decided. What passed while nobody was there (no agent, a
+sleeping machine, a wall clock set forward by hours) goes through catch-up when it is
+planned.
+
+The store never gives more than a part of what is due, so that other requests come
+between; a million schedules cost memory only when their time is near.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vigie import firing as rules
+from vigie import lifecycle as lc
+from vigie import zones
+from vigie.agent.alarm import Alarm
+from vigie.agent.core import Core, Who
+from vigie.agent.gates import Gates
+from vigie.agent.handing import handed
+from vigie.agent.happenings import Happenings
+from vigie.agent.whens import Line, forget, line, policy_of, read
+from vigie.agent.writer import Writer
+from vigie.model import FINISHED
+from vigie.policies import Policy
+from vigie.store.schedules import FiringRow, ScheduleRow
+
+if TYPE_CHECKING:
+    from vigie.outcome import Good
+
+__all__ = ["QUEUE", "Schedules"]
+
+QUEUE = "schedules"
+#: How far ahead instants are planned (µs).
+AHEAD = 2_000_000
+#: Schedules planned, and firings decided, in one transaction.
+PART = 500
+#: Instants of one schedule planned at a time.
+EACH = 64
+#: A missed instant is counted up to here.
+COUNTED = 100_000
+#: Records beyond those that are kept are looked for at every so many decisions.
+TRIM = 8
+#: A condition that does not hold is looked at again after (µs).
+RECHECK = 5_000_000
+#: More than this (µs) on the clock that sleeps and the machine has slept.
+NAP = 1_000_000
+
+BY_CLOCK = Who(program="schedule")
+
+
+class Schedules:
+    """Plans and decides firings.
+
+    Parameters
+    ----------
+    core, writer, loop:
+        Of the agent.
+    """
+
+    def __init__(self, core: Core, writer: Writer, loop: asyncio.AbstractEventLoop) -> None:
+        self.core = core
+        self.writer = writer
+        self.store = core.store.schedules
+        self.gates = Gates(self)
+        #: What is planned and not decided: (when to look, schedule, instant).
+        self.heap: list[tuple[int, int, int]] = []
+        #: Jobs of schedules that have not ended: by schedule, oldest first; and whose they are.
+        self.open: dict[str, list[int]] = {}
+        self.of: dict[int, str] = {}
+        #: Schedules that count from the end or start of a run.
+        self.again: set[str] = set()
+        #: Since when somebody is here, and why nobody was before.
+        self.back = core.clock.wall()
+        self.absence = "down"
+        self._slept = self._sleep()
+        self._posted = False
+        self.happenings = Happenings(self, loop)
+        self.alarm = Alarm(loop, core.clock, self.wake)
+        self._decided = 0
+
+    # --- waking ---------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Look in the next transaction what has come."""
+        if not self._posted:
+            self._posted = True
+            self.writer.post(self.step)
+
+    def close(self) -> None:
+        """Ring no more, and look no more."""
+        self.alarm.close()
+        self.happenings.stop()
+
+    def step(self) -> None:
+        """Decide what has come, plan what comes next."""
+        self._posted = False
+        slept = self._sleep()
+        if slept - self._slept > NAP:
+            self.leave(self.core.clock.wall(), "asleep")
+        self._slept = slept
+        more = self.decide()
+        more = self.plan() or more
+        self.core.after(self.wake if more else self.arm)
+
+    def arm(self) -> None:
+        """Set the alarm for what comes first."""
+        times = [self.heap[0][0]] if self.heap else []
+        due, until = self.store.first("next_due"), self.store.first("next_until")
+        if due is not None:
+            times.append(due - AHEAD)
+        if until is not None:
+            times.append(until)
+        self.alarm.set(min(times, default=None))
+
+    def _sleep(self) -> int:
+        tell = getattr(self.core.clock, "asleep", None)
+        return int(tell()) if tell is not None else 0
+
+    # --- what the store says --------------------------------------------------
+
+    def learn(self) -> None:
+        """Learn from the store what is planned and what is open, at the start and after a rollback."""
+        self.heap = [tuple(row) for row in self.store.run("open", (1 << 20,))]
+        heapq.heapify(self.heap)
+        self.open.clear()
+        self.of.clear()
+        for job, name in self.store.run("open_jobs"):
+            self._opened(job, name)
+        self.again = {name for (name,) in self.store.run("again")}
+        self.happenings.learn()
+
+    def begin(self) -> None:
+        """Take up the work of the agent before: what passed since was missed."""
+        self.leave(self.core.clock.wall(), "down")
+        boot = self.core.owner[2]
+        self.happenings.begin(boot, self.core.store.meta("boot"))
+        self.core.store.run("set_meta", ("boot", boot))
+        self.look_at_zones()
+        self.core.after(self.wake)
+
+    def leave(self, back: int, why: str) -> None:
+        """Take note of an absence that is over: what passed in it was missed, not late."""
+        self.back, self.absence = back, why
+        before = back - rules.ABSENCE
+        self.store.run("unplan", (before,))
+        self.store.run("unplanned")
+        self.learn()
+
+    def clock_set(self, by: int) -> None:
+        """Follow the wall clock, which was set by so many µs: intervals do not care, a long step forward is absence."""
+        self.store.run("shift", (by,))
+        self.store.run("shift_firings", (by,))
+        self.learn()
+        now = self.core.clock.wall()
+        self.back = min(self.back, now)
+        if by > rules.FORWARD:
+            self.leave(now, "down")
+        self.core.after(self.wake)
+
+    def look_at_zones(self) -> None:
+        """Plan anew what stands in a zone whose file has changed."""
+        for name, before in self.store.run("zones").fetchall():
+            now = zones.fingerprint(zones.load(name))
+            if now != before:
+                zones.forget(name)
+                forget()
+                self.store.run("zone_changed", (now, name))
+                self.core.log("zone-changed", thing=f"zone:{name}", who=BY_CLOCK)
+                self.core.after(self.writer.post, self._replan, name, 0)
+
+    def _replan(self, zone: str, after: int) -> None:
+        now = self.core.clock.wall()
+        rows = self.store.in_zone(zone, after)
+        for row in rows:
+            self.store.run("withdraw", (row.id, now))
+            since = max(min(row.planned, now), row.created)
+            following = line(row).after(since)
+            self.store.run("advance", (since, following, self._due(row, following), row.id))
+        self.core.after(*((self.writer.post, self._replan, zone, rows[-1].id) if rows else (self.wake,)))
+
+    # --- planning -------------------------------------------------------------
+
+    def plan(self) -> bool:
+        """Plan the instants of the next seconds; True if there are more than one transaction should take."""
+        now = self.core.clock.wall()
+        for row in self.store.resuming(now):
+            if row.state == "done":
+                self.store.run("remove", (row.id,))
+                self.core.log("schedule-removed", thing=f"schedule:{row.name}", who=BY_CLOCK, before=row.spec)
+            else:
+                self.resumed(row, now)
+        rows = self.store.due(now + AHEAD, PART)
+        for row in rows:
+            self.advance(row, now)
+        return len(rows) == PART
+
+    def resumed(self, row: ScheduleRow, now: int, who: Who = BY_CLOCK) -> None:
+        """Make a paused schedule active; what it would have done meanwhile is one record."""
+        times = line(row)
+        missed = times.count(row.planned, now, COUNTED)
+        if missed:
+            first, last = next(times.each(row.planned)), times.newest(row.planned, now, 1)[-1]
+            self.store.skip(row.id, first, last, missed, "paused", None, now)
+        following = times.after(now)
+        self.store.run("state", ("active", None, following, self._due(row, following), now, row.id))
+        self.core.log("schedule-resumed", thing=f"schedule:{row.name}", who=who)
+
+    def advance(self, row: ScheduleRow, now: int) -> None:
+        """Plan one schedule's instants, those that were missed by the rules of catch-up."""
+        times, planned, instant = line(row), row.planned, row.next
+        before = self.back - rules.ABSENCE
+        if instant is not None and instant <= before:
+            planned = self._catch_up(row, times, before, now)
+            instant = times.after(planned)
+        for _ in range(EACH):
+            due = self._due(row, instant)
+            if instant is None or due is None or due > now + AHEAD:
+                break
+            self.planned(row.id, instant, due)
+            planned = instant
+            instant = next(times.each(planned), None)
+        self.store.run("advance", (planned, instant, self._due(row, instant), row.id))
+        if instant is None and not row.again and not row.occasions:
+            self.finish(row, now)
+
+    def planned(self, number: int, instant: int, due: int, *, missed: bool = False, cause: str | None = None) -> bool:
+        """Plan one instant; False, and nothing is done, if it has its record."""
+        new = self.store.plan(number, instant, due, missed=missed, cause=cause)
+        if new:
+            heapq.heappush(self.heap, (due, number, instant))
+        return new
+
+    def _due(self, row: ScheduleRow, instant: int | None) -> int | None:
+        return None if instant is None else instant + rules.delay(policy_of(row.policy), row.name, instant)
+
+    def _catch_up(self, row: ScheduleRow, times: Line, before: int, now: int) -> int:
+        """Plan those of the missed instants that run after all, record the rest; give the last of them."""
+        policy = policy_of(row.policy)
+        count = times.count(row.planned, before, COUNTED)
+        newest = times.newest(row.planned, before, max(1, rules.settle(policy, count).run))
+        if not newest:
+            # An interval from a run: it is simply late.
+            instant = row.next or before
+            self.planned(row.id, instant, self._due(row, instant) or instant, missed=True)
+            return instant
+        kept = newest if policy.catch_up != "none" else []
+        skipped = count - len(kept)
+        if skipped:
+            first = next(times.each(row.planned))
+            last = times.newest(row.planned, kept[0] - 1 if kept else before, 1)[-1]
+            more = f"{'at least ' if count == COUNTED else ''}{skipped} of them"
+            detail = f"{more}; the newest is caught up" if kept else more
+            self.store.skip(row.id, first, last, skipped, self.absence, detail, now)
+            self._log_skip(row.name, self.absence, detail)
+        for instant in kept:
+            self.planned(row.id, instant, self._due(row, instant) or instant, missed=True)
+        return newest[-1]
+
+    def finish(self, row: ScheduleRow, now: int) -> None:
+        """Take note that nothing more comes of a schedule."""
+        after = policy_of(row.policy).delete_after
+        self.store.run("state", ("done", None if after is None else now + after, None, None, row.planned, row.id))
+        self.core.log("schedule-done", thing=f"schedule:{row.name}", who=BY_CLOCK)
+
+    # --- deciding -------------------------------------------------------------
+
+    def decide(self) -> bool:
+        """Decide what has come; True if there is more than one transaction should take."""
+        now = self.core.clock.wall()
+        keys: list[tuple[int, int]] = []
+        while self.heap and self.heap[0][0] <= now and len(keys) < PART:
+            _, schedule, instant = heapq.heappop(self.heap)
+            keys.append((schedule, instant))
+        keys = list(dict.fromkeys(keys))
+        if not keys:
+            return False
+        taken: dict[str, int] = {}
+        for row in self.store.deciding(keys):
+            self._trim(row)
+            verdict = self._judge(row, now, taken.get(row.name, 0))
+            if isinstance(verdict, rules.Skip):
+                self._skip(row, verdict, now)
+            elif verdict is not None:
+                taken[row.name] = taken.get(row.name, 0) + 1
+                self.start(row._replace(runs=row.runs + taken[row.name]), verdict, now)
+        return len(keys) == PART
+
+    def _trim(self, row: FiringRow) -> None:
+        """Now and then, forget records beyond those that are kept."""
+        self._decided += 1
+        if self._decided % TRIM == 0:
+            self.store.run("trim", (row.schedule, policy_of(row.policy).history))
+
+    def _judge(self, row: FiringRow, now: int, also: int) -> rules.Run | rules.Skip | None:
+        """Give the verdict; None while a condition is waited for."""
+        policy = policy_of(row.policy)
+        if row.state == "paused":
+            return rules.Skip("paused")
+        when = read(row.triggers)
+        period = when.period(row.instant)
+        how = rules.Standing(now, self.open_jobs(row.name), row.runs + also)
+        verdict = rules.judge(policy, when.zone, row.due, bool(row.missed), period, how)
+        if isinstance(verdict, rules.Run) and policy.conditions:
+            lacking = self.gates.lacking(row, policy)
+            if lacking is not None:
+                return self._wait(row, policy, lacking, now)
+        return verdict
+
+    def _wait(self, row: FiringRow, policy: Policy, lacking: str, now: int) -> rules.Skip | None:
+        since = row.since or now
+        if now - since >= policy.patience:
+            return rules.Skip("condition", f"not so: {lacking}")
+        self.store.run("wait", (lacking, now, row.schedule, row.instant))
+        again = min(now + RECHECK, since + policy.patience)
+        heapq.heappush(self.heap, (again, row.schedule, row.instant))
+        return None
+
+    def look_again(self, schedule: int, instant: int) -> None:
+        """Decide a firing that waits at once: what it waits for may have come."""
+        heapq.heappush(self.heap, (0, schedule, instant))
+        self.wake()
+
+    def open_jobs(self, name: str) -> tuple[int, ...]:
+        """Give a schedule's jobs that have not ended, oldest first."""
+        # One may have ended in this very transaction, which is heard of after it.
+        known = self.open.get(name, ())
+        return tuple(job for job in known if (self.core.store.state_of(job) or ("lost",))[0] not in FINISHED)
+
+    def _skip(self, row: FiringRow, verdict: rules.Skip, now: int) -> None:
+        if self.store.decide(row, "skipped", now, reason=verdict.reason, detail=verdict.detail):
+            self._log_skip(row.name, verdict.reason, verdict.detail)
+            self.gates.forget(row.schedule, row.instant)
+
+    def _log_skip(self, name: str, reason: str, detail: str | None) -> None:
+        said = rules.REASONS[reason] + (f": {detail}" if detail else "")
+        self.core.log("skipped", thing=f"schedule:{name}", who=BY_CLOCK, detail=said)
+
+    def start(self, row: FiringRow, verdict: rules.Run, now: int, who: Who = BY_CLOCK) -> int | None:
+        """Insert the job of a firing, the schedule's ``runs``-th run; None if somebody else has decided it."""
+        core, store = self.core, self.store
+        job = core.store.take_ids(1)
+        if not store.decide(row, verdict.outcome, now, job=job):
+            return None
+        for other in verdict.stop:
+            open_row = core.store.job(other)
+            if open_row is not None and open_row.state not in FINISHED:
+                core.step(open_row, lc.StopAsked(), who=who)
+        behind = tuple(other for other in verdict.after if (core.store.state_of(other) or ("lost",))[0] not in FINISHED)
+        queue = self._insert(job, row, behind, now)
+        store.run("ran", (1, now, row.schedule))
+        after = "blocked" if behind else "queued"
+        core.log("fired", job, who=who, thing=f"schedule:{row.name}", after=after, detail=verdict.outcome)
+        if not behind:
+            core.arrive(queue)
+        self._opened(job, row.name)
+        self.gates.forget(row.schedule, row.instant)
+        most = policy_of(row.policy).max_runs
+        if most is not None and row.runs >= most:
+            self._have_done(row, now)
+        elif row.again:
+            self._run_began(row.schedule)
+        return job
+
+    def _insert(self, job: int, row: FiringRow, behind: Sequence[int], now: int) -> str:
+        """Insert a job behind others; give its queue."""
+        core, row = self.core, handed(self.core.store, row)
+        fields = json.loads(row.job) if row.job != "{}" else {}
+        keys: Sequence[tuple[str, int]] = fields.get("concurrency") or ()
+        queue: str = fields.get("queue", QUEUE)
+        state, by = ("blocked", "dependency") if behind else ("queued", None)
+        self.store.run("insert_job", (
+            job, row.name, row.task, row.context, row.args, row.encoding, state, by, queue,
+            int(fields.get("priority") or 0), int(bool(keys)), now, row.instant, row.name,
+        ))  # fmt: skip
+        for other in behind:
+            core.store.run("add_dependency", (job, other, "any", None))
+            core.needed.add(other)
+        for key, most in keys:
+            core.store.run("add_key", (job, key, most))
+            core.keyed.add(queue)
+        for tag in fields.get("tags") or ():
+            core.store.run("add_tag", (tag, job))
+        return queue
+
+    def _have_done(self, row: FiringRow, now: int) -> None:
+        """Plan no more of a schedule that has had all its runs."""
+        whole = self.store.numbered(row.schedule)
+        if whole is not None:
+            self.store.run("withdraw", (row.schedule, now))
+            self.finish(whole, now)
+
+    # --- runs -----------------------------------------------------------------
+
+    def _opened(self, job: int, name: str) -> None:
+        self.open.setdefault(name, []).append(job)
+        self.of[job] = name
+
+    def _run_began(self, number: int) -> None:
+        """Let one that counts from its starts go on."""
+        row = self.store.numbered(number)
+        if row is not None:
+            following = line(row).after(row.planned)
+            self.store.run("advance", (row.planned, following, self._due(row, following), row.id))
+
+    def job_ended(self, job: int) -> None:
+        """Take note that a job of a schedule has ended (after its commit)."""
+        if self.gates.asked:
+            self.gates.job_ended(job)
+        name = self.of.pop(job, None)
+        if name is None:
+            return
+        jobs = self.open.get(name, [])
+        if job in jobs:
+            jobs.remove(job)
+        if not jobs:
+            self.open.pop(name, None)
+        if name in self.again:
+            self.writer.post(self._run_ended, name)
+
+    def jobs_ended(self, ends: Sequence[Good]) -> None:
+        """Take note of many."""
+        if self.of or self.gates.asked:
+            for end in ends:
+                self.job_ended(end[1])
+
+    def _run_ended(self, name: str) -> None:
+        row = self.store.named(name)
+        if row is None or row.state != "active":
+            return
+        now = self.core.clock.wall()
+        row = row._replace(ended=now)
+        following = line(row).after(row.planned)
+        self.store.run("ended", (now, following, self._due(row, following), row.id))
+        self.core.after(self.arm)

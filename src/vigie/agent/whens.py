@@ -1,0 +1,100 @@
+"""What stored triggers mean: read once, and asked for instants on the schedule's own time line.
+
+An interval follows a clock that nobody sets. Its anchor stands in the stored text;
+how far the wall clock has been set since then is the schedule's *shift*, which is
+taken off before a question and put on to the answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice
+
+from vigie import zones
+from vigie.policies import Policy, parse_policy
+from vigie.store.schedules import ScheduleRow
+from vigie.triggers.when import When
+
+__all__ = ["Line", "forget", "line", "policy_of", "read"]
+
+#: How far back to look for the newest instants before a moment (µs), in turn.
+_WINDOWS = tuple(60_000_000 * 8**power for power in range(12))
+
+
+@lru_cache(maxsize=2_000)
+def policy_of(policy: str) -> Policy:
+    """Give the policy of a stored text."""
+    return parse_policy(json.loads(policy))
+
+
+@lru_cache(maxsize=2_000)
+def read(triggers: str) -> When:
+    """Give the triggers of a stored text."""
+    return When.from_json(json.loads(triggers), zones.load)
+
+
+def forget() -> None:
+    """Read all of them anew: a zone has changed."""
+    read.cache_clear()
+
+
+class Line:
+    """The instants of one schedule."""
+
+    def __init__(self, when: When, row: ScheduleRow) -> None:
+        self.when = when
+        self.row = row
+
+    def after(self, instant: int) -> int | None:
+        """Give the first instant later than one, of all triggers; None if none comes as far as is known."""
+        row, when = self.row, self.when
+        found: list[int] = []
+        if when.timed is not None:
+            found += islice(self.each(instant), 1)
+        for trigger in when.again:
+            following = trigger.next(row.started, row.ended, row.created + row.shift)
+            if following is not None and following > row.planned and when.allows(trigger, following):
+                found.append(max(following, instant + 1))
+        return min(found, default=None)
+
+    def each(self, instant: int) -> Iterator[int]:
+        """Give all instants later than one that the clocks alone decide."""
+        if self.when.timed is None:
+            return
+        shift = self.row.shift
+        for found in self.when.timed.after(instant - shift):
+            yield found + shift
+
+    def newest(self, after: int, until: int, most: int) -> list[int]:
+        """Give the last ``most`` instants in (after, until], oldest first."""
+        found: list[int] = []
+        for window in _WINDOWS:
+            start = max(after, until - window)
+            found = []
+            for instant in self.each(start):
+                if instant > until:
+                    break
+                found.append(instant)
+            if len(found) >= most or start == after:
+                break
+        return found[-most:] if most else []
+
+    def count(self, after: int, until: int, most: int) -> int:
+        """Count the instants in (after, until], up to ``most``."""
+        number = 0
+        for instant in self.each(after):
+            if instant > until or number == most:
+                break
+            number += 1
+        return number
+
+    def period(self, instant: int) -> int | None:
+        """Give the time from an instant to the one after it."""
+        return next((following - instant for following in self.each(instant)), None)
+
+
+def line(row: ScheduleRow) -> Line:
+    """Give the instants of a schedule."""
+    return Line(read(row.triggers), row)

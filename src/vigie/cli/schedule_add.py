@@ -1,0 +1,98 @@
+"""``vigie schedule add`` and ``edit``."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from vigie import zones
+from vigie.agenda import in_zone
+from vigie.cli import schedule_options
+from vigie.declaration import JOB_KEYS, WHAT_KEYS, Scheduled, schedule
+from vigie.errors import Refused, UsageError
+from vigie.triggers.when import KEYS as TRIGGERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from vigie.cli.context import Context
+
+__all__ = ["LASTS", "run"]
+
+LASTS = "runs until this machine restarts; `vigie agent install` makes it last"
+#: Which triggers take the place of which when a schedule is edited: those that say when, all together.
+_WHEN = tuple(key for key in TRIGGERS if key not in ("timezone", "from", "until", "except"))
+
+
+def run(args: argparse.Namespace, out: Context) -> int:
+    """Add or change a schedule, and say how it was read."""
+    given = schedule_options.table(args)
+    changing = args.action == "edit"
+    if changing:
+        given = _changed(args.name, given, out)
+    elif "timezone" not in given:
+        # What it means must not change with the machine it is read on.
+        given["timezone"] = zones.load(None).name
+    found = schedule(args.name, given, tasks=_tasks(out))
+    fields, blobs = found.request(replace=changing)
+    answer, _ = out.client().call_with_blobs("schedule_set", blobs, **fields)
+    if args.json:
+        coming = [in_zone(instant, found.when.zone) for instant in _next(found, 3)]
+        out.json({"name": args.name, "changed": answer["changed"], "when": list(found.when.text),
+                  "description": found.when.describe(), "timezone": found.when.zone.name, "next": coming})  # fmt: skip
+    else:
+        _say(found, changing, out)
+    return 0
+
+
+def _tasks(out: Context) -> dict[str, Any]:
+    import json
+
+    return {row["name"]: json.loads(row["spec"]) for row in out.reader().schedules.declared("task")}
+
+
+def _changed(name: str, given: dict[str, Any], out: Context) -> dict[str, Any]:
+    """Give the table of a schedule with what was typed in the place of what it said."""
+    import json
+
+    row = out.reader().schedules.get(name)
+    if row["owner"] is not None:
+        raise Refused(f"schedule {name} is declared in {row['owner']}", "change it there, and: vigie apply")
+    if not given:
+        raise UsageError(f"schedule edit {name}: nothing is changed", "vigie schedule edit -h shows what can be")
+    before = json.loads(row["spec"])
+    gone: set[str] = set()
+    if set(given) & set(_WHEN):
+        gone |= set(_WHEN)
+    if set(given) & {*WHAT_KEYS, "task"}:
+        gone |= {*WHAT_KEYS, "task", "args"}
+    kept = {key: value for key, value in before.items() if key not in gone}
+    kept.setdefault("cwd", row["cwd"].rstrip(b"\0").decode("utf-8", "surrogateescape"))
+    return {**kept, **{key: None if value == "none" and key not in JOB_KEYS else value for key, value in given.items()}}
+
+
+def _next(found: Scheduled, count: int) -> list[int]:
+    import time
+
+    timed = found.when.timed
+    return [] if timed is None else list(islice(timed.after(time.time_ns() // 1000), count))
+
+
+def _say(found: Scheduled, changing: bool, out: Context) -> None:
+    """Say how it was read, and when it comes."""
+    zone = found.when.zone
+    said = [f"{'changed' if changing else 'added'} {found.name}: {'; '.join(found.when.describe())}"]
+    coming = [in_zone(instant, zone) for instant in _next(found, 3)]
+    if coming:
+        said.append(f"  next {', '.join(_short(each or '') for each in coming)} ({zone.name})")
+    elif found.when.again:
+        said.append("  next after its first run, and so on")
+    out.say("\n".join([*said, f"  {LASTS}"]))
+    if out.is_person:
+        out.say(f"  · vigie schedule show {found.name} · vigie schedule run {found.name}")
+
+
+def _short(text: str) -> str:
+    """Give an instant as people read it: no T, no seconds that are none."""
+    return text.replace("T", " ").replace(":00+", "+", 1) if ":00+" in text else text.replace("T", " ")

@@ -1,0 +1,203 @@
+-- What the agent reads and writes of schedules. "name:" names a query, the line below says why.
+
+-- name: add
+-- A new schedule.
+INSERT INTO schedules (name, owner, spec, triggers, policy, task, context, args, encoding, job, zones,
+    relative, again, occasions, created, changed, planned, next, due)
+VALUES (:name, :owner, :spec, :triggers, :policy, :task, :context, :args, :encoding, :job,
+    :zones, :relative, :again, :occasions, :created, :changed, :planned, :next, :due);
+
+-- name: change
+-- What it says is another now; what it has done stays.
+UPDATE schedules SET owner = :owner, spec = :spec, triggers = :triggers, policy = :policy, task = :task,
+    context = :context, args = :args, encoding = :encoding, job = :job, zones = :zones, relative = :relative, shift = 0,
+    again = :again, occasions = :occasions, changed = :changed, planned = :planned, next = :next, due = :due,
+    state = CASE state WHEN 'done' THEN 'active' ELSE state END
+WHERE id = :id;
+
+-- name: one
+-- A schedule by its name.
+SELECT * FROM schedules WHERE name = ?;
+
+-- name: by_id
+-- A schedule by its number.
+SELECT * FROM schedules WHERE id = ?;
+
+-- name: owned
+-- What a file declares.
+SELECT * FROM schedules WHERE owner = ? ORDER BY name;
+
+-- name: names
+-- All names.
+SELECT name FROM schedules ORDER BY name;
+
+-- name: remove
+-- A schedule with its firings; its jobs stay.
+DELETE FROM schedules WHERE id = ?;
+
+-- name: due
+-- Whose next instant comes before one, soonest first.
+SELECT * FROM schedules WHERE due <= ? ORDER BY due, id LIMIT ?;
+
+-- name: next_due
+-- When the next one that is not planned yet comes.
+SELECT min(due) FROM schedules WHERE due IS NOT NULL;
+
+-- name: advance
+-- Its instants up to "planned" have a row now.
+UPDATE schedules SET planned = ?, next = ?, due = ? WHERE id = ?;
+
+-- name: state
+-- Paused, active or done; until when; and what comes then.
+UPDATE schedules SET state = ?, until = ?, next = ?, due = ?, planned = ? WHERE id = ?;
+
+-- name: resuming
+-- Paused ones whose pause is over.
+SELECT * FROM schedules WHERE until <= ? ORDER BY until, id LIMIT 500;
+
+-- name: next_until
+-- When the next pause ends.
+SELECT min(until) FROM schedules WHERE until IS NOT NULL;
+
+-- name: ran
+-- A run began (how many, when, id).
+UPDATE schedules SET runs = runs + ?, started = ? WHERE id = ?;
+
+-- name: ended
+-- A run of one that counts from its ends is over.
+UPDATE schedules SET ended = ?, next = ?, due = ? WHERE id = ?;
+
+-- name: again
+-- Those that count from the start or the end of a run.
+SELECT name FROM schedules WHERE again = 1;
+
+-- name: occasions
+-- Those that wait for something that happens.
+SELECT * FROM schedules WHERE occasions = 1 ORDER BY id;
+
+-- name: shift
+-- The wall clock was set by so much: intervals go on as if it had not been.
+UPDATE schedules SET shift = shift + ?1, planned = planned + ?1, next = next + ?1, due = due + ?1,
+    started = started + ?1, ended = ended + ?1 WHERE relative = 1;
+
+-- name: shift_firings
+-- The same for what is planned of them.
+UPDATE OR IGNORE firings SET instant = instant + ?1, due = due + ?1
+WHERE outcome IS NULL AND schedule IN (SELECT id FROM schedules WHERE relative = 1);
+
+-- name: plan
+-- An instant to come; 0 rows if it has its record.
+INSERT INTO firings (schedule, instant, due, missed, cause) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING;
+
+-- name: skip_many
+-- Instants that passed without a run: a record for all of them.
+INSERT INTO firings (schedule, instant, due, last, count, outcome, reason, detail, at)
+VALUES (?, ?, ?, ?, ?, 'skipped', ?, ?, ?) ON CONFLICT DO NOTHING;
+
+-- name: open
+-- What is planned and not decided (at most so many, soonest first).
+SELECT due, schedule, instant FROM firings WHERE outcome IS NULL ORDER BY due LIMIT ?;
+
+-- name: deciding
+-- Firings about to be decided, with what their schedules say (JSON list of [schedule, instant]).
+SELECT f.schedule, f.instant, f.due, f.missed, f.cause, f.reason AS waits, f.at AS since, s.name, s.policy, s.task,
+    s.context, s.args, s.encoding, s.job, s.state, s.runs, s.again, s.triggers
+FROM json_each(?) e
+JOIN firings f ON f.schedule = e.value ->> 0 AND f.instant = e.value ->> 1
+JOIN schedules s ON s.id = f.schedule
+WHERE f.outcome IS NULL ORDER BY f.due, f.schedule;
+
+-- name: decide
+-- What became of an instant.
+UPDATE firings SET outcome = ?, reason = ?, detail = ?, job = ?, at = ? WHERE schedule = ? AND instant = ? AND outcome IS NULL;
+
+-- name: wait
+-- It waits for a condition (which, since when).
+UPDATE firings SET reason = ?, at = coalesce(at, ?) WHERE schedule = ? AND instant = ? AND outcome IS NULL;
+
+-- name: unplan
+-- What was planned and passed while nobody was there is planned anew, by the rules of catch-up …
+UPDATE schedules SET planned = f.first - 1, next = f.first, due = f.due FROM (
+    SELECT schedule, min(instant) AS first, min(due) AS due FROM firings
+    WHERE outcome IS NULL AND missed = 0 AND reason IS NULL AND cause IS NULL AND due <= ? GROUP BY schedule) f
+WHERE f.schedule = schedules.id;
+
+-- name: unplanned
+-- … and this goes for it.
+DELETE FROM firings WHERE outcome IS NULL AND missed = 0 AND reason IS NULL AND cause IS NULL
+    AND instant > (SELECT planned FROM schedules WHERE id = schedule);
+
+-- name: withdraw_all
+-- What is planned and not yet due is part of a pause: the first of them.
+DELETE FROM firings WHERE schedule = ? AND outcome IS NULL AND cause IS NULL AND due > ? RETURNING instant;
+
+-- name: withdraw
+-- What is planned of a schedule and not yet due is not, after it was changed.
+DELETE FROM firings WHERE schedule = ? AND outcome IS NULL AND cause IS NULL AND due > ?;
+
+-- name: insert_job
+-- The job of a firing.
+INSERT INTO jobs (id, name, task, context, args, encoding, state, blocked_by, queue, priority, now, keyed, created, due,
+    schedule)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?);
+
+-- name: open_jobs
+-- Jobs of schedules that have not ended, oldest first.
+SELECT id, schedule FROM jobs WHERE finished IS NULL AND state <> 'queued' AND schedule IS NOT NULL
+UNION ALL SELECT id, schedule FROM jobs WHERE state = 'queued' AND schedule IS NOT NULL ORDER BY 1;
+
+-- name: trim
+-- Of each record of a schedule the newest so many are kept.
+DELETE FROM firings WHERE schedule = ?1 AND outcome IS NOT NULL AND instant < (
+    SELECT instant FROM firings WHERE schedule = ?1 ORDER BY instant DESC LIMIT 1 OFFSET ?2);
+
+-- name: seen
+-- The files that a schedule knows.
+SELECT path, size, mtime FROM seen_files WHERE schedule = ?;
+
+-- name: see
+-- A file as it is now.
+INSERT OR REPLACE INTO seen_files (schedule, path, size, mtime) VALUES (?, ?, ?, ?);
+
+-- name: unsee
+-- A file that has gone.
+DELETE FROM seen_files WHERE schedule = ? AND path = ?;
+
+-- name: task
+-- A task whole, to make another from it.
+SELECT kind, argv, function, code, label, timeout, retries, backoff, backoff_max, jitter, grace, fresh, on_lost, max_output
+FROM tasks WHERE id = ?;
+
+-- name: ended_job
+-- What triggers want to know of a job that ended; its tags a line each.
+SELECT name, state, schedule, (SELECT coalesce(group_concat(tag, char(10)), '') FROM tags WHERE job = jobs.id)
+FROM jobs WHERE id = ?;
+
+-- name: zones
+-- The zones in which schedules are planned, and what their files said.
+SELECT name, fingerprint FROM zones ORDER BY name;
+
+-- name: know_zone
+-- A zone is used from now on.
+INSERT INTO zones (name, fingerprint) VALUES (?, ?) ON CONFLICT DO NOTHING;
+
+-- name: zone_changed
+-- Its file says something else now.
+UPDATE zones SET fingerprint = ? WHERE name = ?;
+
+-- name: in_zone
+-- The active schedules of a zone, a page at a time.
+SELECT * FROM schedules WHERE id > ?2 AND state = 'active' AND instr(' ' || zones || ' ', ' ' || ?1 || ' ') ORDER BY id LIMIT 500;
+
+-- name: declared
+-- Things that files declare.
+SELECT kind, name, owner, spec FROM declared ORDER BY kind, name;
+
+-- name: declare
+-- A file declares it so now.
+INSERT INTO declared (kind, name, owner, spec, at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (kind, name) DO UPDATE SET owner = excluded.owner, spec = excluded.spec, at = excluded.at;
+
+-- name: undeclare
+-- It has left its file.
+DELETE FROM declared WHERE kind = ? AND name = ?;
