@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vigie.parallel.map import map  # noqa: A004 - like the builtin, on every core
     from vigie.parallel.outcome import Outcome
     from vigie.parallel.pool import Pool
+    from vigie.scheduling import schedules
     from vigie.tasks import Task, start, start_many, start_map, task
 
 __version__ = "0.1.0"
@@ -52,6 +53,7 @@ __all__ = [
     "get",
     "jobs",
     "map",
+    "schedules",
     "start",
     "start_many",
     "start_map",
@@ -66,6 +68,7 @@ _HOMES = {
     "parallel.map": ("map",),
     "parallel.outcome": ("Outcome",),
     "parallel.pool": ("Pool",),
+    "scheduling": ("schedules",),
     "tasks": ("Task", "start", "start_many", "start_map", "task"),
     "errors": (
         "Conflict", "JobFailed", "JobLost", "JobStopped", "NotFound", "NotSerializable", "UsageError", "VigieError",

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["JOB_KEYS", "WHAT_KEYS", "Scheduled", "read_when", "schedule", "task"]
 
+#: What holds for all triggers of a table.
+LIMITS = ("from", "until", "except", "timezone", "repeat")
 #: What to run: one of these, or ``task``.
 WHAT_KEYS = ("run", "shell", "script", "python")
 #: How to run it: options of a submission that a declared task can have.
@@ -44,10 +46,10 @@ class Scheduled:
     when:
         Its triggers.
     submission:
-        What each firing runs.
+        What each firing runs; None: what it has run so far.
     """
 
-    def __init__(self, name: str, table: dict[str, Any], when: When, submission: Submission) -> None:
+    def __init__(self, name: str, table: dict[str, Any], when: When, submission: Submission | None) -> None:
         self.name = name
         self.table = table
         self.when = when
@@ -61,16 +63,14 @@ class Scheduled:
             "spec": self.table,
             "triggers": self.when.to_json(),
             "policy": {key: self.table[key] for key in POLICIES if self.table.get(key) is not None},
-            "task": wanted.task,
-            "context": wanted.context,
-            "job": wanted.job,
-            **wanted.fields,
         }
+        if wanted is not None:
+            fields |= {"task": wanted.task, "context": wanted.context, "job": wanted.job, **wanted.fields}
         if owner is not None:
             fields["owner"] = owner
         if replace:
             fields["replace"] = True
-        return fields, wanted.blobs
+        return fields, [] if wanted is None else wanted.blobs
 
 
 def schedule(
@@ -81,6 +81,8 @@ def schedule(
     tasks: Mapping[str, Mapping[str, Any]] | None = None,
     base: str | None = None,
     built: Callable[[Options], Submission] | None = None,
+    triggers: When | None = None,
+    keep: bool = False,
 ) -> Scheduled:
     """Read the table of a schedule.
 
@@ -98,6 +100,10 @@ def schedule(
         The directory in which it runs and from which paths are meant; default the current one.
     built:
         Makes the submission where no words can say it: a Python function's.
+    triggers:
+        When, where that has been read already.
+    keep:
+        It goes on running what it has run so far.
 
     Raises
     ------
@@ -110,11 +116,15 @@ def schedule(
     for key in given:
         if key not in known:
             raise UsageError(f"schedule {name} has no key {key!r}", _near(key, known))
-    instant = time.time_ns() // 1000 if now is None else now
-    when = read_when({key: given[key] for key in TRIGGERS if key in given}, now=instant, base=base, seed=name)
+    when = triggers or read_when({key: given[key] for key in TRIGGERS if key in given}, now=now, base=base, seed=name)
+    if triggers is not None:
+        given["when"] = [reading.value for reading in triggers.readings]
     parse_policy({key: given[key] for key in POLICIES if key in given})
     own = {key: given[key] for key in (*JOB_KEYS, *WHAT_KEYS) if key in given}
-    if built is not None:
+    submission: Submission | None
+    if keep:
+        submission = None
+    elif built is not None:
         submission = built(_options(own, base))
     elif "task" in given:
         found = (tasks or {}).get(str(given["task"]))
@@ -162,7 +172,20 @@ def read_when(value: Any, *, now: int | None = None, base: str | None = None, se
             ) from None
 
     instant = time.time_ns() // 1000 if now is None else now
+    if isinstance(value, dict) and isinstance(value.get("when"), (list, tuple)):
+        value = _spread(value)
     return parse_when(value, zones.load(None), instant, zones=zones.load, read=read, path=path, seed=seed)
+
+
+def _spread(table: dict[str, Any]) -> Any:
+    """Give tables that stand among phrases a place of their own: limits and zone hold for each of them."""
+    tables = [each for each in table["when"] if isinstance(each, dict)]
+    if not tables:
+        return table
+    texts = [each for each in table["when"] if not isinstance(each, dict)]
+    limits = {key: table[key] for key in LIMITS if key in table}
+    plain = {**table, "when": texts} if texts else {key: value for key, value in table.items() if key != "when"}
+    return [*([plain] if plain.keys() - limits.keys() else []), *({**limits, **each} for each in tables)]
 
 
 def task(table: Mapping[str, Any], *, base: str | None = None, of: str = "a task") -> Submission:

@@ -116,7 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of FILTER to a verb's parser, in a group of their own."""
     import argparse
 
-    # What comes with schedules, services and parallel runs enters the help with them.
+    # What comes with services and parallel runs enters the help with them.
     group = parser.add_argument_group("which jobs (FILTER)")
     add = group.add_argument
     add("--state", metavar="S", action="append", default=[], help="in this state; repeat or join by commas")
@@ -124,7 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tag", metavar="T", action="append", default=[], help="with this tag; repeated: with all of them")
     add("--queue", metavar="Q", help="of this queue")
     add("--since", metavar="T", help="since then: 09:30, 2026-01-31T09:30, or 2h (ago)")
-    add("--schedule", metavar="N", help=argparse.SUPPRESS)
+    add("--schedule", metavar="N", help="of this schedule's firings")
     add("--service", metavar="N", help=argparse.SUPPRESS)
     add("--parent", metavar="JOB", help=argparse.SUPPRESS)
 

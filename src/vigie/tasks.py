@@ -16,6 +16,7 @@ from vigie.submission import Options, Submission
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vigie.parallel.course import Run
+    from vigie.scheduling import Schedule
 
 __all__ = ["Task", "start", "start_many", "start_map", "task"]
 
@@ -26,7 +27,7 @@ R = TypeVar("R")
 #: Options that name jobs.
 _WAITED = frozenset({"after", "after_any"})
 #: Options that make a function's surroundings others than its caller's.
-_AROUND = frozenset({"cwd", "env", "env_file", "env_none", "python"})
+_AROUND = frozenset({"cwd", "env", "env_file", "env_none", "python", "surroundings"})
 #: Calls whose arguments travel, and may be stored, as one.
 _TOGETHER = 1_000
 
@@ -88,6 +89,50 @@ class Task(Generic[P, R]):
 
         own = {name: self._options[name] for name in ("timeout", "retries") if self._options.get(name) is not None}
         return map_items(self.__vigie_function__, items, **{**own, **options})
+
+    def schedule(
+        self, when: Any, /, *, name: str | None = None, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None,
+        **table: Any,
+    ) -> Schedule:  # fmt: skip
+        """Run it whenever a trigger comes: ``checksum.schedule("daily 22:00", args=("/srv/a.iso",))``.
+
+        A schedule of that name is changed, so that a program may say this each time it starts.
+
+        Parameters
+        ----------
+        when:
+            A phrase, a cron line, a table or a list of these; or a value of :mod:`vigie.when`.
+        name:
+            Default the function's name.
+        args, kwargs:
+            What the function is given each time.
+        table:
+            ``timezone``, and policies as in ``vigie.toml``: ``overlap="queue_one"``, ``catch_up="none"``,
+            ``jitter="5m"``, ``lateness``, ``blackout``, ``max_runs`` …
+
+        Raises
+        ------
+        UsageError
+            When a word makes no sense, or nothing ever comes.
+        NotSerializable
+            When the function or an argument cannot travel.
+        Refused
+            When a file declares a schedule of that name.
+        """
+        from vigie.declaration import JOB_KEYS
+        from vigie.scheduling import add
+
+        function = self.__vigie_function__
+        options = {key: value for key, value in self._options.items() if value is not None}
+        called = str(options.pop("name", None) or getattr(function, "__name__", "task"))
+        words = {key: options.pop(key) for key in tuple(options) if key in JOB_KEYS}
+        if options:
+            raise UsageError(f"a schedule has no use for the task's {', '.join(sorted(options))}")
+
+        def built(given: Options) -> Submission:
+            return function_submission(function, [(tuple(args), dict(kwargs or {}))], given, session())
+
+        return add(name or called, when, {**words, **table}, built)
 
     def start_many(self, calls: Iterable[Sequence[Any]]) -> list[Job]:
         """Start it once for each tuple of arguments, in one commit."""
@@ -264,7 +309,15 @@ def start_function(
     if not calls:
         return []
     here = session()
-    options = given if isinstance(given, Options) else _options(given)
+    made = function_submission(function, calls, given if isinstance(given, Options) else _options(given), here, label)
+    return [Job(job, here) for job in made.send(here.client)["ids"]]
+
+
+def function_submission(
+    function: Any, calls: list[tuple[tuple[Any, ...], dict[str, Any]]], options: Options, here: Session,
+    label: str | None = None,
+) -> Submission:  # fmt: skip
+    """Give the submission of calls of a function."""
     try:
         reference, code, known_as = callables.dump_function(function, here.key)
         blobs, fields = _arguments(here, calls)
@@ -281,8 +334,7 @@ def start_function(
         python = environment.choose_python(options.python, where) if options.python else _own_python()
         more = {"cwd": where, "path": environment.import_path(where)}
     task_fields["python"] = python
-    made = Submission(task_fields, options, blobs=blobs, count=len(calls), fields=fields, **more)
-    return [Job(job, here) for job in made.send(here.client)["ids"]]
+    return Submission(task_fields, options, blobs=blobs, count=len(calls), fields=fields, **more)
 
 
 def _own_python() -> str:

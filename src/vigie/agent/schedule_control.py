@@ -102,15 +102,12 @@ class ScheduleControl:
         when = read(triggers)
         policy = json.dumps(request.get("policy") or {}, separators=(",", ":"), sort_keys=True)
         policy_of(policy)
-        job = _job(core, request.get("job") or {})
-        task, left = task_of(core, request["task"], blobs)
+        work = self._work(request, blobs, known)
         now = core.clock.wall()
         relative = bool(when.relative or (when.again and when.timed is None))
         fields: dict[str, Any] = {
             "name": name, "owner": request.get("owner"), "spec": json.dumps(request.get("spec") or {}),
-            "triggers": triggers, "policy": policy, "task": task,
-            "context": core.store.intern_context(request["context"]), "args": left[0] if left else None,
-            "encoding": request.get("encoding") if left else None, "job": job,
+            "triggers": triggers, "policy": policy, **work,
             "zones": " ".join(zone.name for zone in when.zones), "relative": int(relative),
             "again": int(bool(when.again)), "occasions": int(bool(when.occasions)),
             "created": now if known is None else known.created, "changed": now, "planned": now,
@@ -124,6 +121,20 @@ class ScheduleControl:
         if following is not None and row.state != "paused":
             fields["due"] = following + rules.delay(policy_of(policy), name, following)
         return fields
+
+    def _work(self, request: dict[str, Any], blobs: Sequence[bytes], known: ScheduleRow | None) -> dict[str, Any]:
+        """Give the columns that say what runs: as the request has it, or as it was."""
+        core = self.core
+        if "task" not in request and known is not None:
+            return {key: getattr(known, key) for key in ("task", "context", "args", "encoding", "job")}
+        task, left = task_of(core, request["task"], blobs)
+        return {
+            "task": task,
+            "context": core.store.intern_context(request["context"]),
+            "args": left[0] if left else None,
+            "encoding": _encoding(request) if left else None,
+            "job": _job(core, request.get("job") or {}),
+        }
 
     # --- by name --------------------------------------------------------------
 
@@ -202,6 +213,14 @@ class ScheduleControl:
 def _check_name(name: str) -> None:
     if not name or name.isdigit() or name == "last":
         raise UsageError(f"{name!r} cannot be a name: digits are ids and 'last' is the newest job")
+
+
+def _encoding(request: dict[str, Any]) -> str:
+    """Give how the arguments of a function are encoded."""
+    if request.get("deps"):
+        raise UsageError("a schedule's arguments cannot hold the result of a job", "give the function the job's id")
+    encodings = request.get("encodings") or [request.get("encoding", "json")]
+    return str(encodings[0])
 
 
 def _job(core: Core, given: dict[str, Any]) -> str:

@@ -142,6 +142,9 @@ _FIXED = {
     "--rate": ("none",),
     "--halt": ("now,fail=1", "soon,fail=1", "now,success=1", "soon,fail=10%"),
     "--slots": ("default",),
+    "--overlap": ("skip", "queue-one", "queue-all", "parallel", "replace"),
+    "--catch-up": ("none", "latest", "all"),
+    "--if": ("power", "network", "idle 10m", "load < 1.5", "disk / 10GiB"),
 }
 _LISTS = ("--state", "--stream")
 #: How many of the newest jobs are offered.
@@ -231,7 +234,7 @@ def _of_verb(verb: str, before: list[str], current: str, out: Context) -> Candid
     if verb not in VERBS:
         return []
     parser = parser_of(verb, load(verb))
-    options = parser._option_string_actions
+    options = _of_action(parser, before)
     if before and before[-1] in options and options[before[-1]].nargs != 0:
         return _value(verb, before[-1], current, out)
     if current.startswith("-") and current != "-":
@@ -257,6 +260,12 @@ def _positional(verb: str, before: Sequence[str], out: Context) -> Candidates:
         return [(":command 1", "")]
     if verb == "queue":
         return _queues(out) if before else [(action, "") for action in ("list", "set", "pause", "resume")]
+    if verb == "schedule":
+        if not before:
+            from vigie.cli.schedule import ACTIONS
+
+            return list(ACTIONS)
+        return _schedules(out) if before[0] not in ("add", "list") and len(before) == 1 else []
     if verb == "agent":
         if before:
             return [(":files", "")] if before[0] in ("backup", "restore") else []
@@ -281,6 +290,12 @@ def _value(verb: str, option: str, current: str, out: Context) -> Candidates:
         return [(value, "") for value in _FIXED[option]]
     if option == "--queue":
         return _queues(out)
+    if option == "--schedule":
+        return _schedules(out)
+    if option == "--timezone":
+        import zoneinfo
+
+        return [(zone, "") for zone in sorted(zoneinfo.available_timezones())]
     if option in ("--after", "--after-any"):
         return _jobs(out, ())
     if option in ("--name", "-n") and verb not in _COMMANDS:
@@ -304,6 +319,10 @@ def _jobs(out: Context, states: tuple[str, ...]) -> Candidates:
 
 def _names(out: Context) -> Candidates:
     return dict.fromkeys((row["name"], "") for row in out.reader().jobs(limit=_MOST) if row["name"])
+
+
+def _schedules(out: Context) -> Candidates:
+    return [(name, "") for name in out.reader().schedules.names()]
 
 
 def _queues(out: Context) -> Candidates:

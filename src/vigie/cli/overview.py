@@ -5,7 +5,7 @@ from __future__ import annotations
 from vigie.cli import shown
 from vigie.presence import agent_pid
 from vigie.selection import Filter
-from vigie.terminal import Table, paint, width
+from vigie.terminal import Table, ago, moment, paint, width
 from vigie.values import format_rate
 
 TYPE_CHECKING = False
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from vigie.cli.context import Context
 
-SUMMARY = "show on one screen: the agent, what runs, what failed, what waits"
+SUMMARY = "show on one screen: the agent, what runs, what failed, what comes next"
 EXAMPLES = """\
 vigie
 vigie --json
@@ -41,6 +41,7 @@ def run(args: argparse.Namespace, out: Context) -> int:
     failed = reader.jobs(Filter(states=("failed", "lost"), every=True), _SHOWN)
     failed = [row for row in failed if row["finished"] >= at - _LATELY]
     queues = reader.queues()
+    coming = reader.schedules.coming(_SHOWN)
     if args.json:
         from vigie import view
 
@@ -53,6 +54,7 @@ def run(args: argparse.Namespace, out: Context) -> int:
                 "waiting": [view.job(row, at) for row in waiting],
                 "failed": [view.job(row, at) for row in failed],
                 "queues": [view.queue(row) for row in queues],
+                "coming": [{"schedule": row["name"], "at": view.instant(row["due"])} for row in coming],
             }
         )
         return 0
@@ -62,6 +64,7 @@ def run(args: argparse.Namespace, out: Context) -> int:
     _section("failed within a day", failed, reader.bad_since(at - _LATELY), at, out)
     idle = counts.get("queued", 0) + counts.get("blocked", 0)
     _section(f"waiting ({idle})", waiting, idle, at, out)
+    _coming(coming, at, out)
     _queues(queues, out)
     _next(running, waiting, failed, out)
     return 0
@@ -86,6 +89,17 @@ def _section(title: str, rows: list[dict[str, Any]], total: int, at: int, out: C
         out.print("  " + line)
     if total > len(rows):
         out.print(f"  and {total - len(rows)} more")
+
+
+def _coming(rows: list[dict[str, Any]], at: int, out: Context) -> None:
+    if not rows:
+        return
+    out.print("")
+    out.print(paint(out)("bold", "coming"))
+    table = Table(["SCHEDULE", "WHEN", "AT"])
+    cells = ([row["name"], ago(row["due"], at), moment(row["due"], at)] for row in rows)
+    for line in table.lines(cells, room=_room(out), paint=paint(out)):
+        out.print("  " + line)
 
 
 def _room(out: Context) -> int | None:

@@ -118,6 +118,10 @@ _BUILD: dict[str, tuple[str, Callable[[Any, Any], None]]] = {
 }
 
 
+#: Each with what it does, for the completion.
+ACTIONS = [(name, text) for name, (text, _) in _BUILD.items()]
+
+
 def run(args: argparse.Namespace, out: Context) -> int:
     """Do it."""
     if args.action in ("add", "edit"):

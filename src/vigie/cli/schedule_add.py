@@ -24,17 +24,20 @@ LASTS = "runs until this machine restarts; `vigie agent install` makes it last"
 #: Which triggers take the place of which when a schedule is edited: those that say when, all together.
 _WHEN = tuple(key for key in TRIGGERS if key not in ("timezone", "from", "until", "except"))
 
+#: What decides what runs, and how.
+_WORK = {*WHAT_KEYS, *JOB_KEYS, "task"}
+
 
 def run(args: argparse.Namespace, out: Context) -> int:
     """Add or change a schedule, and say how it was read."""
-    given = schedule_options.table(args)
+    given = typed = schedule_options.table(args)
     changing = args.action == "edit"
     if changing:
         given = _changed(args.name, given, out)
     elif "timezone" not in given:
         # What it means must not change with the machine it is read on.
         given["timezone"] = zones.load(None).name
-    found = schedule(args.name, given, tasks=_tasks(out))
+    found = schedule(args.name, given, tasks=_tasks(out), keep=changing and not set(typed) & _WORK)
     fields, blobs = found.request(replace=changing)
     answer, _ = out.client().call_with_blobs("schedule_set", blobs, **fields)
     if args.json:
@@ -65,6 +68,11 @@ def _changed(name: str, given: dict[str, Any], out: Context) -> dict[str, Any]:
     gone: set[str] = set()
     if set(given) & set(_WHEN):
         gone |= set(_WHEN)
+    if set(given) & _WORK and not {*given, *before} & {*WHAT_KEYS, "task"}:
+        raise Refused(
+            f"what schedule {name} runs was given by a Python program",
+            "change it there, or give it a command: -- CMD ARG…",
+        )
     if set(given) & {*WHAT_KEYS, "task"}:
         gone |= {*WHAT_KEYS, "task", "args"}
     kept = {key: value for key, value in before.items() if key not in gone}

@@ -203,7 +203,7 @@ def _at(text: str, zone: Any, now: int) -> int:
 def _history(args: argparse.Namespace, out: Context) -> int:
     reader = out.reader().schedules
     each = Agenda(reader.get(args.name))
-    rows = reader.history(each.row["id"], max(1, args.count))
+    rows = reader.history(each.row["id"], max(1, args.count), _now())
     if args.json:
         out.json([agenda.firing(row, each.zone) for row in rows])
         return 0

@@ -76,6 +76,7 @@ def describe(row: dict[str, Any], out: Context) -> dict[str, Any]:
     made["result_encoding"] = content.get("result_encoding")
     made["result"] = _result(content)
     made["context"] = view.context(reader.context(job))
+    made["firing"] = _firing(row, out)
     made["files"] = files(out.home, job)
     return made
 
@@ -85,6 +86,27 @@ def _result(content: dict[str, Any]) -> Any:
     if content.get("result_encoding") != "json" or content.get("result") is None:
         return None
     return json.loads(content["result"])
+
+
+def _firing(row: dict[str, Any], out: Context) -> dict[str, Any] | None:
+    """Give what made a job of a schedule come: ``schedule, planned, outcome, cause``."""
+    found = None if row["schedule"] is None else out.reader().schedules.firing_of(row["id"])
+    if found is None:
+        return None
+    return {
+        "schedule": found["name"],
+        "planned": view.instant(found["instant"]),
+        "outcome": found["outcome"],
+        "cause": found["cause"],
+    }
+
+
+def _fired(found: dict[str, Any] | None) -> str | None:
+    """Say it in a line."""
+    if found is None:
+        return None
+    cause = f", by {found['cause']}" if found["cause"] else ""
+    return f"{found['schedule']}, planned {found['planned']} ({found['outcome']}{cause})"
 
 
 def files(home: Home, job: int) -> list[dict[str, Any]]:
@@ -118,6 +140,7 @@ def _pairs(row: dict[str, Any], whole: dict[str, Any], at: int) -> list[tuple[st
         ("message", row["message"], None),
         ("progress", _progress(whole["progress"]), None),
         ("what", view.label(row), None),
+        ("schedule", _fired(whole["firing"]), None),
         ("kind", "function" if row["kind"] == "function" else "command", None),
         ("directory", view.path_of(row["cwd"]), None),
         ("python", view.path_of(row["python"]), None),

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from vigie.cli.context import Context
     from vigie.store.reader import Reader
 
-SUMMARY = "say why a job waits, runs, or ended as it did"
+SUMMARY = "say why a job, or a schedule, stands as it does"
 EXAMPLES = """\
 vigie why 12
 vigie why backup --at 02:05      # how it stood then, as its events tell
+vigie why nightly                # of a schedule: its last and its next instant
 vigie why last --json | jq -r '.sentences[]'
 """
 #: Lines of its errors to quote.
@@ -31,7 +32,7 @@ _PAGE = 500
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("job", metavar="JOB", help="id, name (its newest), last, or - (an id on stdin)")
+    parser.add_argument("job", metavar="JOB|NAME", help="a job (id, name, last, -) or a schedule (name)")
     parser.add_argument("--at", metavar="T", help="at that instant: 09:30, 2026-01-31T09:30, or 5m (ago)")
     parser.add_argument("--json", action="store_true", help="as an object")
 
@@ -39,8 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: Context) -> int:
     """Explain it."""
     reader = out.reader()
-    row = reader.get(shown.one_job([args.job], out))
     at = shown.now()
+    plan = _schedule(args.job, out)
+    if plan is not None:
+        return _schedule_why(plan, args, at, out)
+    row = reader.get(shown.one_job([args.job.removeprefix("job:")], out))
     if args.at is not None:
         instant = selection.moment(args.at, at, "--at")
         made = at_instant(row, list(_events(reader, row["id"])), instant, at)
@@ -58,6 +62,38 @@ def run(args: argparse.Namespace, out: Context) -> int:
         )
         return 0
     _print(made, out)
+    return 0
+
+
+def _schedule(word: str, out: Context) -> dict[str, Any] | None:
+    """Give the schedule that a word names: its jobs have the same name, and are asked for by their ids."""
+    name = word.removeprefix("schedule:")
+    if name == word and (word.isdigit() or word in ("last", "-") or word.startswith("job:")):
+        return None
+    found = next(iter(out.reader().schedules.all([name])), None)
+    if found is None and name != word:
+        out.reader().schedules.get(name)  # which says that there is none
+    return found
+
+
+def _schedule_why(row: dict[str, Any], args: argparse.Namespace, at: int, out: Context) -> int:
+    """Explain a schedule."""
+    from vigie.agenda import Agenda
+    from vigie.why_schedule import explain as explain_schedule
+    from vigie.why_schedule import explain_at
+
+    plan, reader = Agenda(row), out.reader()
+    if args.at is not None:
+        instant = selection.moment(args.at, at, "--at")
+        made = explain_at(plan, reader.schedules.at(row["id"], instant), instant)
+    else:
+        newest = next(iter(reader.schedules.history(row["id"], 1, at)), None)
+        queue = reader.queue(plan.table.get("queue") or "schedules")
+        made = explain_schedule(plan, newest, at, agent=agent_pid(out.home) is not None, queue=queue)
+    if args.json:
+        out.json({"name": row["name"], "state": row["state"], "sentences": made.sentences, "next": made.commands})
+    else:
+        _print(made, out)
     return 0
 
 

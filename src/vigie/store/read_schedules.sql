@@ -25,7 +25,7 @@ SELECT name FROM schedules ORDER BY name;
 SELECT f.instant, f.due, f.last, f.count, f.missed, f.outcome, f.reason, f.detail, f.cause, f.job, f.at,
     j.state, j.reason AS failed, j.exit_code, j.signal, j.started, j.finished, j.duration
 FROM firings f LEFT JOIN jobs j ON j.id = f.job
-WHERE f.schedule = :schedule AND f.instant < :before ORDER BY f.instant DESC LIMIT :limit;
+WHERE f.schedule = :schedule AND f.instant < :before AND (f.outcome IS NOT NULL OR f.due <= :now) ORDER BY f.instant DESC LIMIT :limit;
 
 -- name: at
 -- The record that speaks of an instant: its own, or that of several among which it is.

@@ -61,16 +61,13 @@ class ScheduleReader:
         hint = f"did you mean {' or '.join(close)}?" if close else "vigie schedule list"
         raise NotFound(f"there is no schedule {name}", hint)
 
-    def history(self, number: int, limit: int, before: int = _LAST) -> list[Row]:
-        """Give its firings, newest first."""
-        return self._rows("history", schedule=number, before=before, limit=limit)
+    def history(self, number: int, limit: int, now: int, before: int = _LAST) -> list[Row]:
+        """Give its firings up to ``now``, newest first."""
+        return self._rows("history", schedule=number, before=before, now=now, limit=limit)
 
     def at(self, number: int, instant: int) -> Row | None:
-        """Give the record that speaks of an instant (µs UTC), if one does."""
-        for row in self._rows("at", schedule=number, at=instant):
-            if instant == row["instant"] or instant <= (row["last"] or row["instant"]):
-                return row
-        return None
+        """Give the record that speaks of an instant (µs UTC), or else of the last one before it."""
+        return next(iter(self._rows("at", schedule=number, at=instant)), None)
 
     def ended(self, name: str, limit: int = 1000) -> list[Row]:
         """Give how its newest jobs ended: ``state, duration``."""
