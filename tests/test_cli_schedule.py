@@ -83,7 +83,7 @@ def test_a_script_a_line_and_a_function(vigie: Program, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("0 25 * * *",), 'hour 25 is not in 0..23'),
+        (("0 25 * * *",), "hour 25 is not in 0..23"),
         (("0 0 30 2 *",), "30th of February"),
         (("daly 02:00",), '"daly" is no phrase of time'),
         ((LATER, "--timezone", "Europe/Pariss"), "Europe/Paris"),
@@ -195,6 +195,20 @@ def test_a_failed_job_sets_another_off(vigie: Program) -> None:
     while not (rows := [row for row in history(vigie, "alarm") if row["job"]]):
         pass
     assert len(rows) == 1
+
+
+def test_a_record_sets_another_off_while_its_job_runs(vigie: Program, tmp_path: Path) -> None:
+    add(vigie, "alarm", "on record watched matching disk full", command=("echo", "full"))
+    halves = 'echo fine; echo "the disk is"; printf "disk f"; sleep 1; echo ull'
+    script = f"{halves}; until [ -e {tmp_path}/go ]; do sleep 0.1; done"
+    job = vigie("start", "-n", "watched", "--shell", script, check=True).stdout.strip()
+    vigie("start", "-n", "other", "--", "echo", "disk full", check=True)
+    while not (rows := [row for row in history(vigie, "alarm") if row["job"]]):
+        pass
+    assert json.loads(vigie("show", job, "--json", check=True).stdout)["state"] == "running"
+    (tmp_path / "go").touch()
+    wait(vigie, job)
+    assert [row["cause"] for row in rows] == [f"record:{job}"]
 
 
 def test_an_agent_killed_and_started_again_repeats_nothing(vigie: Program, home: Any) -> None:

@@ -103,7 +103,8 @@ def judge(policy: Policy, zone: Zone, due: int, missed: bool, period: int | None
     missed:
         It passed in an absence and is caught up.
     period:
-        Time to the next instant, where there is one: the longest lateness, unless the policy names another.
+        Time to the next instant, where there is one and the run is later than :data:`ABSENCE`: the longest lateness,
+        unless the policy names another.
 
     >>> from zoneinfo import ZoneInfo
     >>> utc = Zone("UTC", ZoneInfo("UTC"))

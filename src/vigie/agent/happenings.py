@@ -19,9 +19,10 @@ from vigie import firing as rules
 from vigie.agent import presence
 from vigie.agent.whens import policy_of, read
 from vigie.store.schedules import ScheduleRow
-from vigie.triggers.occasions import AtBoot, AtLogin, OnFile, OnIdle, OnJob
+from vigie.triggers.occasions import AtBoot, AtLogin, OnFile, OnIdle, OnJob, OnRecord
 
 if TYPE_CHECKING:
+    from vigie.agent.listening import Listener
     from vigie.agent.schedules import Schedules
     from vigie.triggers.occasions import Occasion
 
@@ -71,6 +72,8 @@ class Happenings:
         self._pending: dict[tuple[int, bytes], tuple[Mark, int]] = {}
         self._quiet: dict[tuple[int, OnIdle], int | None] = {}
         self._was_here = True
+        #: Set by main: hears what jobs write.
+        self.listener: Listener | None = None
 
     # --- who waits ------------------------------------------------------------
 
@@ -79,7 +82,7 @@ class Happenings:
         rows = self.duty.store.with_occasions()
         self.waiting = [(row, read(row.triggers).occasions) for row in rows if row.state == "active"]
         self._looks_at = {type(each) for _, occasions in self.waiting for each in occasions}
-        ends = OnJob in self._looks_at
+        ends = bool(self._looks_at & {OnJob, OnRecord})
         self.duty.core.on_end = self.jobs_ended if ends else None
         self.duty.core.after(self._watch)
 
@@ -103,7 +106,7 @@ class Happenings:
         """Plan a firing for something that happened now (inside a transaction), unless it lies outside the limits."""
         duty = self.duty
         now = instant = duty.core.clock.wall()
-        if not read(row.triggers).allows(what, now):
+        if not read(row.triggers).when.allows(what, now):
             return
         due = now + rules.delay(policy_of(row.policy), row.name, now)
         while not duty.planned(row.id, instant, due, cause=cause):
@@ -115,6 +118,8 @@ class Happenings:
     def jobs_ended(self, jobs: Sequence[int]) -> None:
         """Take the ends of jobs, inside the transaction that writes them. No schedule waits for its own jobs."""
         for job in jobs:
+            if self.listener is not None and OnRecord in self._looks_at:
+                self.duty.core.after(self.listener.job_ended, job)
             found = self.duty.store.run("ended_job", (job,)).fetchone()
             if found is None:
                 continue
@@ -129,7 +134,7 @@ class Happenings:
 
     def _watch(self) -> None:
         """Look from now on, or no more."""
-        wanted = bool(self._looks_at & {OnFile, OnIdle, AtLogin})
+        wanted = bool(self._looks_at & {OnFile, OnIdle, OnRecord, AtLogin})
         if wanted and self._timer is None:
             self._timer = self.loop.call_later(EVERY, self._look)
         elif not wanted and self._timer is not None:
@@ -140,6 +145,8 @@ class Happenings:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self.listener is not None:
+            self.listener.close()
 
     def _look(self) -> None:
         began = self.loop.time()
@@ -150,7 +157,9 @@ class Happenings:
             self._timer = self.loop.call_later(max(EVERY, SPARING * took), self._look)
 
     def look(self) -> None:
-        """Look at files, sessions and the load once."""
+        """Look at files, sessions, the load and what jobs have written, once."""
+        if self.listener is not None and OnRecord in self._looks_at:
+            self.listener.look(self.waiting)
         came = AtLogin in self._looks_at and self._somebody_came()
         for row, occasions in self.waiting:
             for each in occasions:

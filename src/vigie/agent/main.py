@@ -28,6 +28,7 @@ from vigie.agent.control import Control
 from vigie.agent.core import Core, Who
 from vigie.agent.dispatch import Dispatch
 from vigie.agent.keeper_link import KeeperLink
+from vigie.agent.listening import Listener
 from vigie.agent.marks import Marks
 from vigie.agent.outcomes import Outcomes
 from vigie.agent.recovery import Recovery
@@ -120,6 +121,7 @@ class Agent:
         world.on_failed = lambda mark, said: self._keeper_said({"op": "failed", "mark": mark, **said})
         core.take_back = self.staff.take_back
         core.learners.append(self.schedules.learn)
+        self.schedules.happenings.listener = Listener(self.schedules.happenings, self.home)
         core.moved = self.schedules.clock_set
         self.outcomes.began = self.timers.began
         self.dispatch.wake_at = self.timers.wake_at

@@ -66,7 +66,7 @@ class ScheduleControl:
         verb = "schedule-added" if known is None else "schedule-changed"
         self.core.log(verb, who=who, thing=f"schedule:{name}", before=before, after=fields["spec"])
         self.core.after(self.duty.wake)
-        self._known(name, read(fields["triggers"]), known)
+        self._known(name, read(fields["triggers"]).when, known)
         return {"name": name, "next": fields["next"], "changed": known is not None}
 
     def _known(self, name: str, when: When, before: ScheduleRow | None) -> None:
@@ -99,7 +99,7 @@ class ScheduleControl:
         core, name = self.core, str(request["name"])
         _check_name(name)
         triggers = json.dumps(request["triggers"], separators=(",", ":"), sort_keys=True)
-        when = read(triggers)
+        when = read(triggers).when
         policy = json.dumps(request.get("policy") or {}, separators=(",", ":"), sort_keys=True)
         policy_of(policy)
         work = self._work(request, blobs, known)

@@ -31,7 +31,7 @@ from vigie.agent.whens import Line, forget, line, policy_of, read
 from vigie.agent.writer import Writer
 from vigie.model import FINISHED
 from vigie.policies import Policy
-from vigie.store.schedules import FiringRow, ScheduleRow
+from vigie.store.schedules import FiringRow, ScheduleRow, queue_of
 
 if TYPE_CHECKING:
     from vigie.outcome import Good
@@ -43,6 +43,8 @@ QUEUE = "schedules"
 AHEAD = 2_000_000
 #: Schedules planned, and firings decided, in one transaction.
 PART = 500
+#: Firings that are decided together and have a line each in the timeline; more have one for all.
+FEW = 16
 #: Instants of one schedule planned at a time.
 EACH = 64
 #: A missed instant is counted up to here.
@@ -199,8 +201,17 @@ class Schedules:
             else:
                 self.resumed(row, now)
         rows = self.store.due(now + AHEAD, PART)
+        planned: list[tuple[int, int, int]] = []
+        moved: list[tuple[int, int | None, int | None, int]] = []
         for row in rows:
-            self.advance(row, now)
+            moved.append(self._advance(row, now, planned))
+        self.store.plan_many(planned)
+        self.store.advance_many(moved)
+        for key in planned:
+            heapq.heappush(self.heap, key)
+        for row, (last, following, _, _) in zip(rows, moved, strict=True):
+            if following is None and not row.again and not row.occasions:
+                self.finish(row._replace(planned=last), now)
         return len(rows) == PART
 
     def resumed(self, row: ScheduleRow, now: int, who: Who = BY_CLOCK) -> None:
@@ -214,8 +225,10 @@ class Schedules:
         self.store.run("state", ("active", None, following, self._due(row, following), now, row.id))
         self.core.log("schedule-resumed", thing=f"schedule:{row.name}", who=who)
 
-    def advance(self, row: ScheduleRow, now: int) -> None:
-        """Plan one schedule's instants, those that were missed by the rules of catch-up."""
+    def _advance(
+        self, row: ScheduleRow, now: int, found: list[tuple[int, int, int]]
+    ) -> tuple[int, int | None, int | None, int]:
+        """Find one schedule's instants, those that were missed by the rules of catch-up; give how far it is then."""
         times, planned, instant = line(row), row.planned, row.next
         before = self.back - rules.ABSENCE
         if instant is not None and instant <= before:
@@ -225,12 +238,10 @@ class Schedules:
             due = self._due(row, instant)
             if instant is None or due is None or due > now + AHEAD:
                 break
-            self.planned(row.id, instant, due)
+            found.append((due, row.id, instant))
             planned = instant
             instant = next(times.each(planned), None)
-        self.store.run("advance", (planned, instant, self._due(row, instant), row.id))
-        if instant is None and not row.again and not row.occasions:
-            self.finish(row, now)
+        return planned, instant, self._due(row, instant), row.id
 
     def planned(self, number: int, instant: int, due: int, *, missed: bool = False, cause: str | None = None) -> bool:
         """Plan one instant; False, and nothing is done, if it has its record."""
@@ -284,15 +295,42 @@ class Schedules:
         if not keys:
             return False
         taken: dict[str, int] = {}
+        plain: list[tuple[FiringRow, str]] = []
         for row in self.store.deciding(keys):
             self._trim(row)
-            verdict = self._judge(row, now, taken.get(row.name, 0))
+            before = taken.get(row.name, 0)
+            if before:
+                # What it judges by has to be written.
+                self._start_plain(plain, now)
+                plain = []
+            verdict = self._judge(row, now, before)
             if isinstance(verdict, rules.Skip):
                 self._skip(row, verdict, now)
             elif verdict is not None:
-                taken[row.name] = taken.get(row.name, 0) + 1
-                self.start(row._replace(runs=row.runs + taken[row.name]), verdict, now)
+                taken[row.name] = before + 1
+                if _is_plain(row, verdict):
+                    plain.append((row, verdict.outcome))
+                else:
+                    self.start(row._replace(runs=row.runs + before + 1), verdict, now)
+        self._start_plain(plain, now)
         return len(keys) == PART
+
+    def _start_plain(self, firings: Sequence[tuple[FiringRow, str]], now: int) -> None:
+        """Insert the jobs of firings that wait for nothing, together."""
+        if not firings:
+            return
+        core, first = self.core, self.core.store.take_ids(len(firings))
+        self.store.start_many(first, firings, now, QUEUE)
+        if len(firings) <= FEW:
+            for job, (row, outcome) in enumerate(firings, first):
+                core.log("fired", job, who=BY_CLOCK, thing=f"schedule:{row.name}", after="queued", detail=outcome)
+        else:
+            core.log_many("fired", range(first, first + len(firings)), who=BY_CLOCK, after="queued")
+        for job, (row, _) in enumerate(firings, first):
+            self._opened(job, row.name)
+            self.gates.forget(row.schedule, row.instant)
+        for queue in {queue_of(row.job, QUEUE) for row, _ in firings}:
+            core.arrive(queue)
 
     def _trim(self, row: FiringRow) -> None:
         """Now and then, forget records beyond those that are kept."""
@@ -306,7 +344,8 @@ class Schedules:
         if row.state == "paused":
             return rules.Skip("paused")
         when = read(row.triggers)
-        period = when.period(row.instant)
+        # Only what is late by much has to be compared with the time to the next.
+        period = when.when.period(row.instant) if now - row.due > rules.ABSENCE else None
         how = rules.Standing(now, self.open_jobs(row.name), row.runs + also)
         verdict = rules.judge(policy, when.zone, row.due, bool(row.missed), period, how)
         if isinstance(verdict, rules.Run) and policy.conditions:
@@ -441,3 +480,11 @@ class Schedules:
         following = line(row).after(row.planned)
         self.store.run("ended", (now, following, self._due(row, following), row.id))
         self.core.after(self.arm)
+
+
+def _is_plain(row: FiringRow, verdict: rules.Run) -> bool:
+    """Tell whether a firing concerns nothing but its own job."""
+    return not (
+        verdict.after or verdict.stop or row.cause or row.again or "concurrency" in row.job or "tags" in row.job
+        or policy_of(row.policy).max_runs is not None
+    )  # fmt: skip

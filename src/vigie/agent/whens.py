@@ -17,7 +17,7 @@ from vigie.policies import Policy, parse_policy
 from vigie.store.schedules import ScheduleRow
 from vigie.triggers.when import When
 
-__all__ = ["Line", "forget", "line", "policy_of", "read"]
+__all__ = ["Line", "Stored", "forget", "line", "policy_of", "read"]
 
 #: How far back to look for the newest instants before a moment (µs), in turn.
 _WINDOWS = tuple(60_000_000 * 8**power for power in range(12))
@@ -29,10 +29,21 @@ def policy_of(policy: str) -> Policy:
     return parse_policy(json.loads(policy))
 
 
+class Stored:
+    """Triggers as they are stored, understood: what a schedule asks of them each time, worked out once."""
+
+    def __init__(self, when: When) -> None:
+        self.when = when
+        self.timed = when.timed
+        self.again = when.again
+        self.occasions = when.occasions
+        self.zone = when.zone
+
+
 @lru_cache(maxsize=2_000)
-def read(triggers: str) -> When:
+def read(triggers: str) -> Stored:
     """Give the triggers of a stored text."""
-    return When.from_json(json.loads(triggers), zones.load)
+    return Stored(When.from_json(json.loads(triggers), zones.load))
 
 
 def forget() -> None:
@@ -43,7 +54,9 @@ def forget() -> None:
 class Line:
     """The instants of one schedule."""
 
-    def __init__(self, when: When, row: ScheduleRow) -> None:
+    __slots__ = ("row", "when")
+
+    def __init__(self, when: Stored, row: ScheduleRow) -> None:
         self.when = when
         self.row = row
 
@@ -55,17 +68,16 @@ class Line:
             found += islice(self.each(instant), 1)
         for trigger in when.again:
             following = trigger.next(row.started, row.ended, row.created + row.shift)
-            if following is not None and following > row.planned and when.allows(trigger, following):
+            if following is not None and following > row.planned and when.when.allows(trigger, following):
                 found.append(max(following, instant + 1))
         return min(found, default=None)
 
     def each(self, instant: int) -> Iterator[int]:
         """Give all instants later than one that the clocks alone decide."""
-        if self.when.timed is None:
-            return
-        shift = self.row.shift
-        for found in self.when.timed.after(instant - shift):
-            yield found + shift
+        timed, shift = self.when.timed, self.row.shift
+        if timed is None:
+            return iter(())
+        return timed.after(instant) if not shift else (found + shift for found in timed.after(instant - shift))
 
     def newest(self, after: int, until: int, most: int) -> list[int]:
         """Give the last ``most`` instants in (after, until], oldest first."""

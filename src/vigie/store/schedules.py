@@ -17,7 +17,7 @@ from vigie.store import sql
 if TYPE_CHECKING:
     from vigie.store.sqlite import Store
 
-__all__ = ["FiringRow", "ScheduleRow", "Schedules"]
+__all__ = ["FiringRow", "ScheduleRow", "Schedules", "priority_of", "queue_of"]
 
 
 class ScheduleRow(NamedTuple):
@@ -131,6 +131,37 @@ class Schedules:
         self.run("plan", (number, instant, due, int(missed), cause))
         return self.store.db.changes() == 1
 
+    def plan_many(self, keys: Sequence[tuple[int, int, int]]) -> None:
+        """Record many instants that are to come: (due, schedule, instant)."""
+        rows = ((schedule, instant, due, 0, None) for due, schedule, instant in keys)
+        self.store.db.executemany(self._sql["plan"], rows)
+
+    def advance_many(self, rows: Sequence[tuple[int, int | None, int | None, int]]) -> None:
+        """Write how far schedules are planned: (planned, next, due, schedule)."""
+        self.store.db.executemany(self._sql["advance"], rows)
+
+    def start_many(self, first: int, firings: Sequence[tuple[FiringRow, str]], now: int, queue: str) -> None:
+        """Decide firings, read as undecided in this transaction, and insert their jobs with ids from ``first`` on."""
+        db = self.store.db
+        db.executemany(
+            self._sql["decide"],
+            (
+                (outcome, None, None, job, now, row.schedule, row.instant)
+                for job, (row, outcome) in enumerate(firings, first)
+            ),
+        )
+        db.executemany(
+            self._sql["insert_job"],
+            (
+                (
+                    job, row.name, row.task, row.context, row.args, row.encoding, "queued", None,
+                    queue_of(row.job, queue), priority_of(row.job), 0, now, row.instant, row.name,
+                )
+                for job, (row, _) in enumerate(firings, first)
+            ),
+        )  # fmt: skip
+        db.executemany(self._sql["ran"], ((1, now, row.schedule) for row, _ in firings))
+
     def skip(self, number: int, first: int, last: int, count: int, reason: str, detail: str | None, now: int) -> None:
         """Record instants that passed without a run."""
         self.run("skip_many", (number, first, first, last if count > 1 else None, count, reason, detail, now))
@@ -146,3 +177,13 @@ class Schedules:
         """Write what became of an instant; False if somebody else has."""
         self.run("decide", (outcome, reason, detail, job, now, firing.schedule, firing.instant))
         return self.store.db.changes() == 1
+
+
+def queue_of(job: str, queue: str) -> str:
+    """Give the queue that the stored options of jobs name, else the usual one."""
+    return queue if job == "{}" else str(json.loads(job).get("queue", queue))
+
+
+def priority_of(job: str) -> int:
+    """Give the priority that the stored options of jobs name."""
+    return 0 if job == "{}" else int(json.loads(job).get("priority", 0))

@@ -173,6 +173,13 @@ FROM tasks WHERE id = ?;
 SELECT name, state, schedule, (SELECT coalesce(group_concat(tag, char(10)), '') FROM tags WHERE job = jobs.id)
 FROM jobs WHERE id = ?;
 
+-- name: writing
+-- Jobs that may have written something: those under way, and some that have ended (a JSON list).
+SELECT id, name, schedule, (SELECT coalesce(group_concat(tag, char(10)), '') FROM tags WHERE job = jobs.id), started
+FROM jobs WHERE finished IS NULL AND state <> 'queued' AND state IN ('running', 'suspended')
+UNION ALL SELECT id, name, schedule, (SELECT coalesce(group_concat(tag, char(10)), '') FROM tags WHERE job = jobs.id), started
+FROM jobs WHERE id IN (SELECT value FROM json_each(?));
+
 -- name: zones
 -- The zones in which schedules are planned, and what their files said.
 SELECT name, fingerprint FROM zones ORDER BY name;

@@ -178,6 +178,10 @@ class OnRecord:
         matching = f' that contains "{self.matching}"' if self.matching is not None else ""
         return f"when {_who('a job', self.name, self.tag, self.schedule)} writes a record{level}{matching}"
 
+    def concerns(self, name: str | None, tags: Collection[str] = (), schedule: str | None = None) -> bool:
+        """Tell whether a job's records are meant at all."""
+        return _meant(self, name, tags, schedule)
+
     def matches(
         self,
         name: str | None,
