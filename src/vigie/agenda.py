@@ -59,11 +59,12 @@ class Agenda:
         """Give the next instants at which it will be due, its jitter included, as far as clocks alone decide."""
         if self.row["state"] != "active":
             return []
-        shift, policy = self.row["shift"], self.policy
+        policy = self.policy
+        timed = self.when.moved(self.row["shift"]).timed if self.row["shift"] else self.when.timed
         found = [] if self.row["waiting"] is None or self.row["waiting"] < now else [self.row["waiting"]]
         since = max(self.row["planned"], now)
-        if self.when.timed is not None:
-            found += [instant + shift for instant in islice(self.when.timed.after(since - shift), count)]
+        if timed is not None:
+            found += islice(timed.after(since), count)
         if self.row["next"] is not None and self.row["next"] not in found:
             found.append(self.row["next"])
         return sorted(instant + delay(policy, self.row["name"], instant) for instant in set(found))[:count]

@@ -1,8 +1,8 @@
 """What stored triggers mean: read once, and asked for instants on the schedule's own time line.
 
 An interval follows a clock that nobody sets. Its anchor stands in the stored text;
-how far the wall clock has been set since then is the schedule's *shift*, which is
-taken off before a question and put on to the answer.
+how far the wall clock has been set since then is the schedule's *shift*, by which the
+anchor is moved before it is asked.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ class Line:
     def each(self, instant: int) -> Iterator[int]:
         """Give all instants later than one that the clocks alone decide."""
         timed, shift = self.when.timed, self.row.shift
-        if timed is None:
-            return iter(())
-        return timed.after(instant) if not shift else (found + shift for found in timed.after(instant - shift))
+        if shift:
+            timed = self.when.when.moved(shift).timed
+        return iter(()) if timed is None else timed.after(instant)
 
     def newest(self, after: int, until: int, most: int) -> list[int]:
         """Give the last ``most`` instants in (after, until], oldest first."""

@@ -134,7 +134,7 @@ def _last(trigger: Trigger, found: int, empty: int, until: int) -> int:
         if walked < _WALK:
             return found
         low, high = found, empty
-        while high - low > 1:
+        while high > low:
             middle = (low + high) // 2
             first = next(trigger.after(middle), None)
             if first is not None and first <= until:

@@ -14,13 +14,14 @@ canonical form follows elapsed time, another is a point in time. See ``walk``.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from heapq import merge
 from itertools import groupby
 
 from vigie.errors import ExpressionError
+from vigie.triggers.base import Joinable
 from vigie.triggers.calendar_parse import (
     DAYS,
     FROM_END,
@@ -29,13 +30,11 @@ from vigie.triggers.calendar_parse import (
     MONTHS,
     SECONDS,
     YEARS,
-    Field,
-    Parts,
     Written,
     read,
 )
 from vigie.triggers.calendar_words import describe, normal, weekdays, why_never
-from vigie.triggers.wall import DAY, LAST_DAY, Clock, Zone, civil, day_number, walk, weekday
+from vigie.triggers.wall import DAY, LAST_DAY, SECOND, Clock, Zone, civil, day_number, walk, weekday
 
 __all__ = ["Calendar"]
 
@@ -51,28 +50,24 @@ _CYCLE = 400
 class _Dates:
     """Days: each of some years (None: all) with each of some months, then by the kind of month.
 
-    ``days`` holds days of the month by the month's length, 28 to 31.
+    ``days`` are days of the month, with ``from_end`` counted from its end.
     """
 
     years: tuple[int, ...] | None
     months: tuple[int, ...]
-    days: tuple[tuple[int, ...], ...]
-    weekdays: frozenset[int]
+    days: tuple[int, ...]
+    from_end: bool
+    weekdays: Sequence[int]
     _kinds: dict[tuple[int, int], list[int]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, written: Written) -> _Dates:
-        numbers = FROM_END.numbers(written.days) if written.from_end else DAYS.numbers(written.days)
         return cls(
             None if written.years is None else YEARS.numbers(written.years),
             MONTHS.numbers(written.months),
-            tuple(
-                tuple(sorted(length + 1 - day for day in numbers))
-                if written.from_end
-                else tuple(day for day in numbers if day <= length)
-                for length in (28, 29, 30, 31)
-            ),
-            frozenset(written.weekdays),
+            FROM_END.numbers(written.days) if written.from_end else DAYS.numbers(written.days),
+            written.from_end,
+            written.weekdays,
         )
 
     def since(self, first: int, years: int = 9_999) -> Iterator[int]:
@@ -99,13 +94,10 @@ class _Dates:
         kind = (weekday(start), length)
         found = self._kinds.get(kind)
         if found is None:
-            found = [day - 1 for day in self.days[length - 28] if weekday(start + day - 1) in self.weekdays]
+            days = [length - day for day in reversed(self.days)] if self.from_end else [day - 1 for day in self.days]
+            found = [day for day in days if day < length and weekday(start + day) in self.weekdays]
             self._kinds[kind] = found
         return found
-
-
-def _repeats(parts: Parts | None, each: Field) -> bool:
-    return parts is None or any(part.repeats(each.unit) for part in parts)
 
 
 def _length(year: int, month: int) -> int:
@@ -115,21 +107,15 @@ def _length(year: int, month: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Calendar:
+class Calendar(Joinable):
     """A calendar expression, as systemd.time(7) describes them.
 
     Attributes
     ----------
-    text, normal:
-        As written, and in the canonical form that ``systemd-analyze calendar`` prints.
+    text:
+        As it was written.
     zone:
         The one that ends the expression, else the default.
-    fixed:
-        Whether it is a point in time, on days on which clocks are set: one that
-        does not exist comes at the first instant after the gap, one that exists
-        twice at the first. An expression that has ``*`` or ``/`` for hours,
-        minutes or seconds in its canonical form follows elapsed time instead:
-        it comes at each instant at which the wall shows such a time.
 
     >>> calendar = Calendar.parse("Mon *-*-* 8:00", _UTC, lambda name: _UTC)
     >>> calendar.normal, calendar.fixed, calendar.describe()
@@ -140,8 +126,6 @@ class Calendar:
 
     text: str
     zone: Zone
-    normal: str
-    fixed: bool
     _written: Written = field(repr=False)
     _dates: _Dates = field(repr=False)
     _clocks: tuple[Clock, ...] = field(repr=False)
@@ -167,17 +151,27 @@ class Calendar:
         written = read(text)
         if written.zone is not None:
             zone = _UTC if written.zone.upper() == "UTC" else zones(written.zone)
-        found = cls(
-            text,
-            zone,
-            normal(written, None if written.zone is None else zone.name),
-            not any(_repeats(*each) for each in written.clock),
-            written,
-            _Dates.of(written),
-            _clocks(written),
-        )
+        found = cls(text, _UTC if written.epoch else zone, written, _Dates.of(written), _clocks(written))
         found._refuse_never()
         return found
+
+    @property
+    def normal(self) -> str:
+        """The canonical form, as ``systemd-analyze calendar`` prints it."""
+        named = self._written.epoch or self._written.zone is not None
+        return normal(self._written, self.zone.name if named else None)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it is a point in time, on days on which clocks are set.
+
+        A point in time that does not exist comes at the first instant after the
+        gap, one that exists twice at the first. An expression that has ``*`` or
+        ``/`` for hours, minutes or seconds in its canonical form follows elapsed
+        time instead: it comes at each instant at which the wall shows such a time.
+        """
+        clock = (self._written.hours, 1), (self._written.minutes, 1), (self._written.seconds, SECOND)
+        return not any(parts is None or any(part.repeats(unit) for part in parts) for parts, unit in clock)
 
     def after(self, instant: int) -> Iterator[int]:
         """Give the instants (µs UTC) that are later than ``instant``, in order, until no more come.
@@ -187,7 +181,8 @@ class Calendar:
         day = max(self.zone.wall(instant) // DAY - 1, _FIRST_DAY)
         if day > LAST_DAY:
             return iter(())
-        walks = [walk(self._dates.since(day), clock, self.zone, instant, fixed=self.fixed) for clock in self._clocks]
+        fixed = self.fixed
+        walks = [walk(self._dates.since(day), clock, self.zone, instant, fixed=fixed) for clock in self._clocks]
         return walks[0] if len(walks) == 1 else (found for found, _ in groupby(merge(*walks)))
 
     def describe(self) -> str:
@@ -196,14 +191,14 @@ class Calendar:
 
     def _refuse_never(self) -> None:
         """Refuse what comes at no time, past or future."""
+        if self._written.days is None and self._written.years is None:
+            return
         start, dates = day_number(YEARS.low, 1, 1), self._dates
         if next(dates.since(start, _CYCLE), None) is None:
-            unthinned = _Dates(dates.years, dates.months, dates.days, frozenset(range(7)))
-            if next(unthinned.since(start, _CYCLE), None) is None:
-                raise ExpressionError(f"never comes: {why_never(self._written)}", self.text)
-            raise ExpressionError(
-                f"never comes: its dates never fall on {weekdays(self._written.weekdays, 'or')}", self.text
-            )
+            why = f"its dates never fall on {weekdays(dates.weekdays, 'or')}"
+            if next(replace(dates, weekdays=range(7), _kinds={}).since(start, _CYCLE), None) is None:
+                why = why_never(self._written)
+            raise ExpressionError(f"never comes: {why}", self.text)
         # Each wall time of a point in time has an instant, and no gap comes on a date of all years.
         if not self.fixed and self._dates.years is not None and next(self.after(-DAY), None) is None:
             raise ExpressionError(f"never comes: clocks in {self.zone.name} pass over these times", self.text)

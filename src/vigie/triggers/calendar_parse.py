@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 from vigie.errors import ExpressionError
 from vigie.triggers.wall import SECOND
@@ -40,8 +41,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A number; with ``step`` every so many numbers from ``start``, up to ``stop`` where there is one."""
 
     start: int
@@ -106,6 +106,8 @@ SECONDS = Field("second", 0, 60 * SECOND - 1, SECOND)
 #: Days counted from the month's end; a 29th last is not in each month.
 FROM_END = Field("day from the month's end", 1, 28)
 
+_LAST_SECOND = int(datetime(YEARS.high, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
+
 _ZERO = (Part(0),)
 _EACH_SECOND = Part(0, step=SECOND)
 
@@ -139,7 +141,8 @@ class Written:
     """An expression as it was written, in canonical form.
 
     ``weekdays`` counts from Monday 0 and holds all seven where none is named;
-    ``from_end`` says that ``days`` count from the month's end.
+    ``from_end`` says that ``days`` count from the month's end, ``epoch`` that the
+    time is in UTC whatever the zone.
     """
 
     weekdays: tuple[int, ...] = tuple(range(7))
@@ -151,15 +154,10 @@ class Written:
     minutes: Parts | None = _ZERO
     seconds: Parts = _ZERO
     zone: str | None = None
-
-    @property
-    def clock(self) -> tuple[tuple[Parts | None, Field], ...]:
-        """Give what is said about the time of day, from hour to second."""
-        return (self.hours, HOURS), (self.minutes, MINUTES), (self.seconds, SECONDS)
+    epoch: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Word:
+class _Word(NamedTuple):
     """A piece of the text, and where it stands."""
 
     body: str
@@ -195,15 +193,13 @@ def read(text: str) -> Written:
     zone = words.pop().body if len(words) > 1 and _is_zone(words[-1].body) else None
     if len(words) == 1:
         words = _words(_NAMES.get(words[0].body.lower(), words[0].body), text, words[0].at)
-    weekdays = _weekdays(words.pop(0)) if words[0].body[0].isalpha() else Written().weekdays
+    weekdays = _weekdays(words.pop(0)) if words[0].body[0].isalpha() else tuple(range(7))
     if words and words[0].body.startswith("@"):
-        found = _epoch(words.pop(0), weekdays)
+        found = _epoch(words.pop(0), weekdays, zone)
     else:
-        years, months, days, from_end = (None, None, None, False)
-        if words and ":" not in words[0].body:
-            years, months, days, from_end = _date(words.pop(0))
-        hours, minutes, seconds = _time(words.pop(0)) if words else (_ZERO, _ZERO, _ZERO)
-        found = Written(weekdays, years, months, days, from_end, hours, minutes, seconds, zone)
+        date = _date(words.pop(0)) if words and ":" not in words[0].body else (None, None, None, False)
+        clock = _time(words.pop(0)) if words else (_ZERO, _ZERO, _ZERO)
+        found = Written(weekdays, *date, *clock, zone)
     if words:
         raise words[0].wrong(f'"{words[0].body}" stands where the expression has ended', "a time zone, or nothing")
     return found
@@ -222,7 +218,7 @@ def _weekdays(word: _Word) -> tuple[int, ...]:
     """Read ``Mon..Wed,Fri``; a comma may end it."""
     found: set[int] = set()
     elements = word.split(",")
-    if len(elements) > 1 and not elements[-1].body:
+    if not elements[-1].body:
         elements.pop()
     for element in elements:
         names = re.split(r"\.\.|-", element.body.lower())
@@ -242,17 +238,17 @@ def _weekdays(word: _Word) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _epoch(word: _Word, weekdays: tuple[int, ...]) -> Written:
+def _epoch(word: _Word, weekdays: tuple[int, ...], zone: str | None) -> Written:
     """Read ``@1395716396``: seconds since 1970, whatever the zone."""
     digits = word.body[1:]
     if not re.fullmatch("[0-9]+", digits):
         raise word.wrong(f'epoch seconds "{digits}" are no number', "@ and whole seconds since 1970, as @1395716396")
-    last = datetime(YEARS.high + 1, 1, 1, tzinfo=UTC) - timedelta(seconds=1)
-    if _whole(digits) > last.timestamp():
-        raise word.wrong(f"epoch seconds {digits} lie after the year {YEARS.high}", f"at most @{last.timestamp():.0f}")
-    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=_whole(digits))
-    year, month, day, hour, minute, second = ((Part(number),) for number in at.timetuple()[:6])
-    return Written(weekdays, year, month, day, False, hour, minute, (Part(second[0].start * SECOND),), "UTC")
+    if _whole(digits) > _LAST_SECOND:
+        raise word.wrong(f"epoch seconds {digits} lie after the year {YEARS.high}", f"at most @{_LAST_SECOND}")
+    at = datetime.fromtimestamp(_whole(digits), UTC)
+    year, month, day, hour, minute = ((Part(number),) for number in at.timetuple()[:5])
+    seconds = (Part(at.second * SECOND),)
+    return Written(weekdays, year, month, day, False, hour, minute, seconds, zone, epoch=True)
 
 
 def _date(word: _Word) -> tuple[Parts | None, Parts | None, Parts | None, bool]:

@@ -34,7 +34,7 @@ _MONTHS = (
 )  # fmt: skip
 #: So many times or numbers are written out.
 _FEW = 6
-#: Fields with more numbers than this are not even counted out.
+#: More numbers than these are not even looked at, one by one.
 _MOST = 60
 _ZERO = (Part(0),)
 
@@ -137,12 +137,12 @@ def _amount(number: int, field: Field) -> str:
 
 def _named(parts: Parts | None, field: Field) -> str:
     """Give ``minute 30`` or ``minutes 4 and 30``."""
+    assert parts is not None
     return f"{field.name}{'s' * (field.count(parts) > 1)} {_numbers(parts, field)}"
 
 
-def _numbers(parts: Parts | None, field: Field, names: Sequence[str] = ()) -> str:
+def _numbers(parts: Parts, field: Field, names: Sequence[str] = ()) -> str:
     """List the numbers of a field, or its parts where that would be long."""
-    several = parts or (Part(field.low, step=field.unit),)
 
     def shown(number: int) -> str:
         return names[number - field.low] if names else _plain(number, field)
@@ -151,7 +151,7 @@ def _numbers(parts: Parts | None, field: Field, names: Sequence[str] = ()) -> st
         runs = _runs(field.numbers(parts), field.unit)
         if len(runs) <= _FEW:
             return _listed([shown(run[0]) + (f" to {shown(run[-1])}" if len(run) > 1 else "") for run in runs])
-    return _listed([_sequence([*field.range(part)[:3], *field.range(part)[-1:]], shown) for part in several])
+    return _listed([_sequence([*field.range(part)[:3], *field.range(part)[-1:]], shown) for part in parts])
 
 
 def _sequence(numbers: list[int], shown: Callable[[int], str]) -> str:
@@ -189,6 +189,8 @@ def why_never(written: Written) -> str:
     >>> why_never(read("*-2-30"))
     'February has no day 30'
     """
+    assert written.months is not None
+    assert written.days is not None
     months = _numbers(written.months, MONTHS, _MONTHS)
     years = "" if written.years is None else f" of {_numbers(written.years, YEARS)}"
     has = "has" if MONTHS.count(written.months) == 1 else "have"

@@ -44,8 +44,9 @@ from dataclasses import dataclass, field
 from vigie.errors import ExpressionError
 from vigie.triggers import cron_fields as fields
 from vigie.triggers import wall
+from vigie.triggers.base import Joinable
 from vigie.triggers.cron_fields import Days, Field, Values
-from vigie.triggers.cron_words import clock_words, day_words, describe
+from vigie.triggers.cron_words import day_words, describe
 from vigie.triggers.wall import DAY, LAST_DAY, Clock, Zone, civil, day_number, walk, weekday
 
 __all__ = ["Cron"]
@@ -65,7 +66,7 @@ _ANY_YEAR = range(1, 10_000)
 
 
 @dataclass(frozen=True, slots=True)
-class Cron:
+class Cron(Joinable):
     """A cron line in a zone.
 
     ``fixed`` tells which rule holds on days on which clocks are set: True for a
@@ -152,7 +153,7 @@ class Cron:
     def describe(self) -> str:
         """Say in plain English how the line was read, without its zone."""
         seconds = [each // wall.SECOND for each in self._clock.seconds]
-        return describe(clock_words(seconds, self._clock.minutes, self._clock.hours), self._day_words())
+        return describe(seconds, self._clock.minutes, self._clock.hours, self._day_words())
 
     def _day_words(self) -> str:
         return day_words(self._days, self._months, self._years)

@@ -173,22 +173,22 @@ class _Item:
             high = self.which.high
         return range(low, high + 1, step if slash else 1)
 
-    def _range(self, text: str) -> tuple[int, int]:
+    def _range(self, text: str, at: int = 0) -> tuple[int, int]:
         if text in ("*", "?"):
             return self.which.low, self.which.high
         start, dash, end = text.partition("-")
-        low = self._value(start, self.at)
+        low = self._value(start, self.at + at)
         if not dash:
             return low, low
         last = self.which is DATE and end.lower() == "l"
-        high = self.which.high if last else self._value(end, self.at + len(start) + 1)
+        high = self.which.high if last else self._value(end, self.at + at + len(start) + 1)
         if self.which is WEEKDAY:
             # Sunday is 0 and 7: a range takes the one that lets it run forwards.
             low, high = (0 if low == 7 > high > 0 else low), (7 if high == 0 < low else high)
         if high < low:
             names = [name[:3] for name in self.which.names] if start.isalpha() else [self.which.low, self.which.high]
             instead = f"{end}-{start}, or {start}-{names[-1]},{names[0]}-{end}"
-            raise self._wrong(f"{self.which.name} range {text} runs backwards", 0, instead)
+            raise self._wrong(f"{self.which.name} range {text} runs backwards", at, instead)
         return low, high
 
     def _value(self, text: str, at: int) -> int:
@@ -217,7 +217,7 @@ class _Item:
             raise self._wrong(f"{self.which.name} H has no name to be spread by", 0, self._expected())
         low, high = self.which.low, {DATE: 28, WEEKDAY: 6}.get(self.which, self.which.high)
         if found[1]:
-            low, high = self._range(f"{found[1]}-{found[2]}")
+            low, high = self._range(f"{found[1]}-{found[2]}", found.start(1))
         from hashlib import blake2b
 
         digest = blake2b(f"{self.which.name} {self.seed}".encode(errors="replace"), digest_size=8).digest()

@@ -6,39 +6,39 @@ from collections.abc import Callable, Iterable, Sequence
 
 from vigie.triggers.cron_fields import MONTH, WEEKDAY, Days
 
-__all__ = ["clock_words", "day_words", "describe"]
+__all__ = ["day_words", "describe"]
 
 _EVERY_DAY = "every day"
+#: So many times of a day are said one by one.
+_FEW = 6
 
 
-def describe(clock: str, days: str) -> str:
-    """Put times and days into one phrase.
+def describe(seconds: Sequence[int], minutes: Sequence[int], hours: Sequence[int], days: str) -> str:
+    """Put the times of a day (seconds, minutes and hours, each in order) and its days into one phrase.
 
-    >>> describe(clock_words((0,), (30,), (2,)), "on Monday to Friday")
-    'at 02:30 on Monday to Friday'
-    >>> describe(clock_words((0,), range(0, 60, 15), range(24)), "every day")
+    >>> describe((0,), (0, 30), (8, 12), "on Monday to Friday")
+    'at 08:00, 08:30, 12:00 and 12:30 on Monday to Friday'
+    >>> describe((0,), range(0, 60, 15), range(24), "every day")
     'every 15 minutes'
     """
-    return clock if days == _EVERY_DAY and "every" in clock else f"{clock} {days}"
+    few = len(seconds) * len(minutes) * len(hours) <= _FEW
+    clock = _points(seconds, minutes, hours) if few else _often(seconds, minutes, hours)
+    whole = len(hours) == 24 or (not few and _every(hours, 24, "hour"))
+    return clock if days == _EVERY_DAY and whole else f"{clock} {days}"
 
 
-def clock_words(seconds: Sequence[int], minutes: Sequence[int], hours: Sequence[int]) -> str:
-    """Say at which times of a day: seconds of a minute, minutes of an hour and hours, each in order.
+def _points(seconds: Sequence[int], minutes: Sequence[int], hours: Sequence[int]) -> str:
+    tails = [""] if list(seconds) == [0] else [f":{second:02}" for second in seconds]
+    return "at " + _and([f"{h:02}:{m:02}{tail}" for h in hours for m in minutes for tail in tails])
 
-    >>> clock_words((0,), (0, 30), (8, 12))
-    'at 08:00, 08:30, 12:00 and 12:30'
-    >>> clock_words((0,), range(0, 60, 10), range(9, 18))
-    'every 10 minutes from 09:00 to 17:50'
-    """
-    if len(seconds) * len(minutes) * len(hours) <= 6:
-        tails = [""] if list(seconds) == [0] else [f":{second:02}" for second in seconds]
-        return "at " + _and([f"{h:02}:{m:02}{tail}" for h in hours for m in minutes for tail in tails])
+
+def _often(seconds: Sequence[int], minutes: Sequence[int], hours: Sequence[int]) -> str:
     if list(seconds) == [0]:
         return _in_hours(minutes, hours)
     often = _every(seconds, 60, "second") or f"at second {_and(_spans(seconds))}"
     if len(minutes) == 60 and len(hours) == 24:
         return often if often.startswith("every") else f"{often} of every minute"
-    if len(minutes) * len(hours) <= 6:
+    if len(minutes) * len(hours) <= _FEW:
         return f"{often} of {_and([f'{h:02}:{m:02}' for h in hours for m in minutes])}"
     return f"{often} of each minute, {_in_hours(minutes, hours)}"
 

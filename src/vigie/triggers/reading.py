@@ -273,9 +273,13 @@ def _expression(key: str, text: str, around: Around, zone: Zone) -> Trigger | Ag
 
 def _phrase(key: str, text: str, around: Around, zone: Zone) -> Trigger | Again | Occasion:
     """Read a phrase whose first words may stand in the key."""
-    ahead = {"every": "every", "on_file": "on", "on_event": "on", "on_idle": "on idle"}[key]
+    ahead = {"every": "every", "on_file": "on file", "on_event": "on", "on_idle": "on idle"}[key]
     if not f"{text} ".lower().startswith(f"{ahead} "):
         text = f"{ahead} {text}"
+    if key == "on_event" and text.split()[1:2] not in (["job"], ["record"]):
+        raise ExpressionError(
+            "on_event is about a job or a record", text, at=3, expected="job NAME failed, or record …"
+        )
     return parse_phrase(text, zone, around.now, around.absolute)
 
 

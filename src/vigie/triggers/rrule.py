@@ -34,9 +34,10 @@ __all__ = ["Recurrence"]
 _NAMES = ("DTSTART", "RRULE", "RDATE", "EXDATE", "EXRULE")
 _EXPECTED = "FREQ=…, or one of " + ", ".join(f"{name}:" for name in _NAMES)
 _NAMED = re.compile(rf"(?i)({'|'.join(_NAMES)})[:;]")
+_BARE = re.compile(r"([A-Za-z-]+)=")
 _LONGEST = 100_000
 #: So many moments in a row that are all taken out are taken as the end.
-_PATIENCE = 1_000_000
+_PATIENCE = 200_000
 #: Before and after anything that can be written.
 _BEFORE_ALL = -(1 << 62)
 _AFTER_ALL = 1 << 62
@@ -107,11 +108,16 @@ class Recurrence(Joinable):
 
     def after(self, instant: int) -> Iterator[int]:
         """Give the instants (µs UTC) later than one, ascending; it ends with the last, or with the calendar."""
+        if self.without_rules or self.without_dates or self.without_days:
+            return self._kept(instant)
+        return self._given(instant)
+
+    def _given(self, instant: int) -> Iterator[int]:
+        """Give the instants later than one, before any is taken out."""
         streams: list[Iterable[int]] = [rule.after(instant) for rule in self.rules]
         if self.dates:
             streams.append(self.dates[bisect_right(self.dates, instant) :])
-        found = iter(streams[0]) if len(streams) == 1 else _once(heapq.merge(*streams))
-        return self._kept(found, instant) if self.without_rules or self.without_dates or self.without_days else found
+        return iter(streams[0]) if len(streams) == 1 else _once(heapq.merge(*streams))
 
     def describe(self) -> str:
         """Say in plain English how it was read, without the zone."""
@@ -127,22 +133,20 @@ class Recurrence(Joinable):
             text += f"; except {number} date{'s' if number > 1 else ''}"
         return text
 
-    def _kept(self, instants: Iterator[int], since: int) -> Iterator[int]:
+    def _kept(self, since: int) -> Iterator[int]:
         """Give the instants that are not taken out."""
         excluding = [_Excluding(rule, since) for rule in self.without_rules]
+        given = self._given(since)
         idle = 0
-        for each in instants:
-            if (
-                each in self.without_dates
-                or (self.without_days and self.zone.wall(each) // DAY in self.without_days)
-                or any(rule.has(each) for rule in excluding)
-            ):
-                idle += 1
-                if idle > _PATIENCE:
-                    return
-                continue
-            idle = 0
-            yield each
+        while (each := next(given, None)) is not None and idle < _PATIENCE:
+            idle += 1
+            day = self.zone.wall(each) // DAY
+            if day in self.without_days:
+                # Not one by one: a day may hold many.
+                given = self._given(max(self.zone.first((day + 1) * DAY) - 1, each))
+            elif each not in self.without_dates and not any(rule.has(each) for rule in excluding):
+                idle = 0
+                yield each
 
 
 class _Excluding:
@@ -263,18 +267,24 @@ def _lines(text: str) -> list[Line]:
             pieces.append((token, places))
         elif before and (goes_on or folded):
             pieces[-1] = (before + token, pieces[-1][1] + places)
-        elif before and (part := re.match(r"([A-Za-z-]+)=", token)) and "FREQ=" not in token.upper():
-            what = f"{part[1].upper()} stands apart from its rule"
-            raise ExpressionError(what, text, at=at, expected="a semicolon between parts, and no space")
-        elif re.match(r"[A-Za-z-]+=", token):
+        elif _BARE.match(token) and (not before or "FREQ=" in token.upper()):
             pieces.append(("RRULE:" + token, [at] * 6 + places))
         else:
-            name = re.match(r"[A-Za-z-]+(?=[:;])", token)
-            what = f"{name.group().upper()} is not understood here" if name else f"{token!r} is no rule"
-            raise ExpressionError(what, text, at=at, expected=_EXPECTED)
+            raise _unknown(token, text, at)
     if not any(piece.upper().startswith(("RRULE", "RDATE", "DTSTART")) for piece, _ in pieces):
         raise ExpressionError("there is no rule", text, at=0, expected=_EXPECTED)
     return [_line(piece, places, text) for piece, places in pieces]
+
+
+def _unknown(token: str, text: str, at: int) -> ExpressionError:
+    """Make the error for a word that begins nothing."""
+    part = _BARE.match(token)
+    if part is not None:
+        what = f"{part[1].upper()} stands apart from its rule"
+        return ExpressionError(what, text, at=at, expected="a semicolon between parts, and no space")
+    name = re.match(r"[A-Za-z-]+(?=[:;])", token)
+    what = f"{name.group().upper()} is not understood here" if name else f"{token!r} is no rule"
+    return ExpressionError(what, text, at=at, expected=_EXPECTED)
 
 
 def _line(piece: str, places: list[int], text: str) -> Line:

@@ -165,24 +165,25 @@ class Days:
         for year in range(begin, 10_000, step):
             first = day_number(year, 1, 1)
             offsets = self.passing.offsets(year)
-            low = bisect_left(offsets, since - first) if since > first else 0
-            days = (first + offset for offset in offsets[low:])
-            for day in days if self.freq == "YEARLY" or self.interval == 1 else self._in_turn(days, year):
-                if day > LAST_DAY:
+            if self.interval > 1 and self.freq != "YEARLY":
+                offsets = self._in_turn(offsets, year)
+            for offset in offsets[bisect_left(offsets, since - first) if since > first else 0 :]:
+                if first + offset > LAST_DAY:
                     return
-                yield day
+                yield first + offset
 
-    def _in_turn(self, days: Iterator[int], year: int) -> Iterator[int]:
+    def _in_turn(self, offsets: tuple[int, ...], year: int) -> tuple[int, ...]:
         """Give those days of a year that lie in a period whose turn it is."""
         if self.freq != "MONTHLY":
             unit = 7 if self.freq == "WEEKLY" else 1
-            begin, interval = self.begin(self.start), self.interval
-            return (day for day in days if (day - begin) // unit % interval == 0)
+            begin = self.begin(self.start) - day_number(year, 1, 1)
+            return tuple(day for day in offsets if (day - begin) // unit % self.interval == 0)
         start_year, start_month, _ = civil(self.start)
-        turns = {
-            number for number in range(12) if ((year - start_year) * 12 + number - start_month + 1) % self.interval == 0
-        }
-        return (day for day in days if turns and civil(day)[1] - 1 in turns)
+        first = (start_month - 1 - (year - start_year) * 12) % self.interval
+        spans = _months(isleap(year))[first :: self.interval]
+        return tuple(
+            day for span in spans for day in offsets[bisect_left(offsets, span.start) : bisect_left(offsets, span.stop)]
+        )
 
     def groups(self, since: int) -> Iterator[list[int]]:
         """Give the days of each period, from the period in which ``since`` lies on."""
