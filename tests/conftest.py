@@ -36,13 +36,14 @@ STRICT = CI or (os.geteuid() == 0 and shutil.which("apt-get") is not None)
 
 #: Searches for what breaks a promise: minutes, where the other tests take seconds.
 PROOFS = {
-    "test_crash_points.py", "test_damage.py", "test_faults.py", "test_power_cut.py", "test_simulation.py",
-    "test_torture_long.py",
+    "test_crash_points.py", "test_damage.py", "test_faults.py", "test_power_cut.py", "test_shellmap_differences.py",
+    "test_shellmap_oracle.py", "test_simulation.py", "test_torture_long.py", "test_triggers_calendar_fuzz.py",
+    "test_triggers_cron_fuzz.py", "test_triggers_rrule_fuzz.py",
 }  # fmt: skip
 
 
 #: Options that make a run as long as one likes.
-LONG = ("VIGIE_FAULTS", "VIGIE_POWER_CUT", "VIGIE_SIMULATIONS", "VIGIE_TORTURE")
+LONG = ("VIGIE_FAULTS", "VIGIE_FUZZ", "VIGIE_POWER_CUT", "VIGIE_SEEDS", "VIGIE_SIMULATIONS", "VIGIE_TORTURE")
 
 
 # Under nohup, all that we start would ignore it: tests tell what it does.

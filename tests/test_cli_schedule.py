@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from conftest import until
+
 Program = Any
 
 pytestmark = pytest.mark.slow
@@ -28,6 +30,10 @@ def show(vigie: Program, name: str) -> Any:
 
 def history(vigie: Program, name: str) -> Any:
     return json.loads(vigie("schedule", "history", name, "--json", check=True).stdout)
+
+
+def fired(vigie: Program, name: str) -> Any:
+    return [row for row in history(vigie, name) if row["job"] is not None]
 
 
 def wait(vigie: Program, job: str) -> None:
@@ -149,8 +155,7 @@ def test_pause_resume_and_remove(vigie: Program) -> None:
 
 def test_it_runs_and_its_history_its_job_and_why_tell(vigie: Program) -> None:
     add(vigie, "tick", "every 1s", "--max-runs", "2", "--overlap", "parallel", command=("sh", "-c", "echo hi; exit 3"))
-    while len([row for row in history(vigie, "tick") if row["outcome"]]) < 2:
-        pass
+    until(lambda: show(vigie, "tick")["state"] == "done")
     jobs = json.loads(vigie("jobs", "--schedule", "tick", "--json", check=True).stdout)
     wait(vigie, str(jobs[0]["id"]))
     rows = history(vigie, "tick")
@@ -181,8 +186,7 @@ def test_a_file_is_handed_to_its_task(vigie: Program, tmp_path: Path) -> None:
     inbox.mkdir()
     vigie("schedule", "add", "import", f"on file {inbox}/*.csv created", "--shell", 'cat "$VIGIE_FILE"', check=True)
     (inbox / "a 'b'.csv").write_text("rows")
-    while not (rows := [row for row in history(vigie, "import") if row["job"]]):
-        pass
+    rows = until(lambda: fired(vigie, "import"))
     wait(vigie, str(rows[0]["job"]))
     assert rows[0]["cause"] == f"file:{inbox}/a 'b'.csv"
     assert vigie("logs", str(rows[0]["job"]), check=True).stdout == "rows"
@@ -192,8 +196,7 @@ def test_a_failed_job_sets_another_off(vigie: Program) -> None:
     add(vigie, "alarm", "on job copy failed", command=("echo", "copy failed"))
     vigie("run", "-n", "copy", "--", "true", check=True)
     assert vigie("run", "-n", "copy", "--", "false").returncode == 1
-    while not (rows := [row for row in history(vigie, "alarm") if row["job"]]):
-        pass
+    rows = until(lambda: fired(vigie, "alarm"))
     assert len(rows) == 1
 
 
@@ -203,8 +206,7 @@ def test_a_record_sets_another_off_while_its_job_runs(vigie: Program, tmp_path: 
     script = f"{halves}; until [ -e {tmp_path}/go ]; do sleep 0.1; done"
     job = vigie("start", "-n", "watched", "--shell", script, check=True).stdout.strip()
     vigie("start", "-n", "other", "--", "echo", "disk full", check=True)
-    while not (rows := [row for row in history(vigie, "alarm") if row["job"]]):
-        pass
+    rows = until(lambda: fired(vigie, "alarm"))
     assert json.loads(vigie("show", job, "--json", check=True).stdout)["state"] == "running"
     (tmp_path / "go").touch()
     wait(vigie, job)
@@ -215,15 +217,14 @@ def test_an_agent_killed_and_started_again_repeats_nothing(vigie: Program, home:
     add(vigie, "tick", "every 1s", "--overlap", "parallel")
     for _ in range(3):
         have = len(history(vigie, "tick"))
-        while len(history(vigie, "tick")) <= have:
-            pass
+        until(lambda have=have: len(history(vigie, "tick")) > have)
         os.kill(json.loads(vigie("agent", "status", "--json", check=True).stdout)["pid"], 9)
         vigie("agent", "start", check=True)
     vigie("schedule", "pause", "tick", check=True)
-    fired = [row for row in history(vigie, "tick") if row["job"] is not None]
+    rows = fired(vigie, "tick")
     jobs = json.loads(vigie("jobs", "--schedule", "tick", "--json", check=True).stdout)
-    assert len(fired) == len({row["planned"] for row in fired}) == len(jobs)
-    assert {row["job"] for row in fired} == {job["id"] for job in jobs}
+    assert len(rows) == len({row["planned"] for row in rows}) == len(jobs)
+    assert {row["job"] for row in rows} == {job["id"] for job in jobs}
 
 
 # --- expressions ----------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import vigie as library
+from conftest import until
 from vigie.errors import NotFound, NotSerializable, UsageError
 from vigie.when import calendar, cron, on_file, rrule, when
 
@@ -23,8 +24,7 @@ def greet(who: str, times: int = 1) -> str:
 def test_a_task_runs_when_its_trigger_comes(home: Any) -> None:
     plan = greet.schedule("every 1s", args=("bob",), kwargs={"times": 2}, max_runs=1)
     assert plan.name == "greet"
-    while plan.state != "done":
-        pass
+    until(lambda: plan.state == "done")
     (row,) = plan.history()
     assert library.get(row["job"]).result(timeout=30) == "hi bobbob"
 
