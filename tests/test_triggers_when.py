@@ -532,3 +532,10 @@ def test_every_key_is_known() -> None:
     assert "when" in KEYS
     assert "repeat" in KEYS
     assert len(KEYS) == len(set(KEYS)) == 15
+
+
+def test_a_recurrence_without_a_start_counts_from_midnight() -> None:
+    when = parse({"rrule": "FREQ=DAILY;BYHOUR=8"})
+    assert when.timed is not None
+    first = next(when.timed.after(NOW))
+    assert when.zone.wall(first) % DAY == 8 * HOUR

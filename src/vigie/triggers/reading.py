@@ -23,7 +23,7 @@ from vigie.triggers.limits import Limits, read_limits
 from vigie.triggers.occasions import KEYWORDS, AtBoot, AtLogin, Occasion, OnFile, OnIdle, OnJob, OnRecord
 from vigie.triggers.phrases import FIRST_WORDS, parse_phrase
 from vigie.triggers.rrule import Recurrence
-from vigie.triggers.wall import Zone
+from vigie.triggers.wall import DAY, Zone
 from vigie.triggers.words import near, quoted
 from vigie.values import format_duration, parse_duration
 
@@ -263,12 +263,17 @@ def _expression(key: str, text: str, around: Around, zone: Zone) -> Trigger | Ag
     if key == "calendar":
         return Calendar.parse(text, zone, around.named)
     if key == "rrule":
-        return Recurrence.parse(text, zone, around.now, around.named)
+        return Recurrence.parse(text, zone, _midnight(around.now, zone), around.named)
     if key == "on_file":
         if not text:
             raise ExpressionError("on_file has no name", expected="a path such as /srv/in/*.csv")
         return OnFile(around.absolute(text))
     return _phrase(key, text, around, zone)
+
+
+def _midnight(now: int, zone: Zone) -> int:
+    """Give when the day began: from there a recurrence rule without DTSTART counts, so that 8 o'clock is 08:00:00."""
+    return zone.first(zone.wall(now) // DAY * DAY)
 
 
 def _phrase(key: str, text: str, around: Around, zone: Zone) -> Trigger | Again | Occasion:
