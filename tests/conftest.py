@@ -38,7 +38,7 @@ STRICT = CI or (os.geteuid() == 0 and shutil.which("apt-get") is not None)
 PROOFS = {
     "test_crash_points.py", "test_damage.py", "test_faults.py", "test_power_cut.py", "test_shellmap_differences.py",
     "test_shellmap_oracle.py", "test_simulation.py", "test_torture_long.py", "test_triggers_calendar_fuzz.py",
-    "test_triggers_cron_fuzz.py", "test_triggers_rrule_fuzz.py",
+    "test_triggers_rrule_fuzz.py",
 }  # fmt: skip
 
 
