@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 
 from vigie import agenda, zones
 from vigie.agenda import Agenda, in_zone
@@ -24,6 +25,8 @@ __all__ = ["ACTIONS"]
 
 #: Jobs that count for the success rate and the durations.
 LATELY = 1000
+#: Schedules that are laid out together.
+PAGE = 500
 
 
 def _now() -> int:
@@ -39,13 +42,13 @@ def _list(args: argparse.Namespace, out: Context) -> int:
     if args.json:
         json_array(out, (Agenda(row).json(now) for row in rows))
         return 0
-    found = [Agenda(row) for row in rows]
-    if not found:
-        if out.is_person:
-            out.say('no schedules yet · vigie schedule add nightly "daily 02:00" -- ./backup.sh')
-        return 0
     table = Table(["SCHEDULE", "STATE", "NEXT", "WHEN", "LAST", "RUNS"], right=(5,), spare=(5, 4), long=(3,))
-    _table(table, ([*_cells(each, now)] for each in found), out)
+    shown = 0
+    while page := [_cells(Agenda(row), now) for row in islice(rows, PAGE)]:
+        _table(table, page, out, header=not shown)
+        shown += len(page)
+    if not shown and out.is_person:
+        out.say('no schedules yet · vigie schedule add nightly "daily 02:00" -- ./backup.sh')
     return 0
 
 
@@ -163,8 +166,6 @@ def _next(args: argparse.Namespace, out: Context) -> int:
 
 
 def _instants(when: When, start: int, count: int) -> list[int]:
-    from itertools import islice
-
     if when.timed is not None:
         return list(islice(when.timed.after(start), count))
     # An interval from a run, if each took no time.
@@ -232,8 +233,9 @@ def _record(row: dict[str, Any], zone: Any) -> list[Any]:
     ]
 
 
-def _table(table: Table, rows: Iterable[list[Any]], out: Context) -> None:
-    for line in table.lines(rows, room=width(out.stdout) if out.is_tty else None, paint=paint(out)):
+def _table(table: Table, rows: Iterable[list[Any]], out: Context, *, header: bool = True) -> None:
+    room = width(out.stdout) if out.is_tty else None
+    for line in table.lines(rows, room=room, paint=paint(out), header=header):
         out.print(line)
 
 

@@ -33,6 +33,7 @@ CREATE TABLE schedules (
 CREATE INDEX schedules_due ON schedules (due) WHERE due IS NOT NULL;
 CREATE INDEX schedules_until ON schedules (until) WHERE until IS NOT NULL;
 CREATE INDEX schedules_occasions ON schedules (id) WHERE occasions = 1;
+CREATE INDEX schedules_again ON schedules (name) WHERE again = 1;
 CREATE INDEX schedules_relative ON schedules (id) WHERE relative = 1;
 
 -- What became of each planned instant; "outcome" NULL: it is still to come, or waits for a condition.
