@@ -298,7 +298,9 @@ sys.argv = ["vigie", "start"]
 main.entry()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stdout, done.stderr) == (code, "the destructor has returned\n", "")
+    assert (done.returncode, done.stderr) == (code, "")
+    # It may come again before the next line or behind it.
+    assert done.stdout in ("", "the destructor has returned\n")
 
 
 def test_nobody_reads_the_output(home: Any) -> None:

@@ -48,7 +48,7 @@ def test_add_says_how_it_was_read_and_the_next_three_instants(vigie: Program) ->
     assert "added nightly: at 02:00 every day" in said
     assert len(re.findall(r"\d{4}-\d\d-\d\d 02:00\+0[12]:00", said)) == 3
     assert "(Europe/Paris)" in said
-    assert "runs until this machine restarts; `vigie agent install` makes it last" in said
+    assert "runs until this machine restarts; `@reboot vigie agent start` in your crontab makes it last" in said
 
 
 def test_several_triggers_of_all_kinds(vigie: Program) -> None:
@@ -136,6 +136,33 @@ def test_an_edit_changes_one_thing_and_keeps_the_rest(vigie: Program, tmp_path: 
     found = show(vigie, "nightly")
     assert (found["policy"], found["what"], found["cwd"]) == ({}, "ls", str(tmp_path))
     assert "nothing is changed" in vigie("schedule", "edit", "nightly").stderr
+
+
+def test_an_edit_means_what_was_typed_before_from_where_it_was_typed(vigie: Program, tmp_path: Path) -> None:
+    (tmp_path / "days.ics").write_text("BEGIN:VCALENDAR\r\nEND:VCALENDAR\r\n")
+    add(vigie, "import", "--on-file", "in/*", "--except", "days.ics", cwd=tmp_path)
+    vigie("schedule", "edit", "import", "--catch-up", "none", check=True, cwd="/")
+    found = show(vigie, "import")
+    assert f"{tmp_path}/in/*" in found["description"][0]
+    assert found["policy"] == {"catch_up": "none"}
+    vigie("schedule", "edit", "import", "--except", "none", check=True, cwd="/")
+
+
+def test_a_plan_of_an_edit_shows_what_moves_and_changes_nothing(vigie: Program) -> None:
+    add(vigie, "nightly", LATER, "--timezone", "Europe/Paris")
+    before = show(vigie, "nightly")
+    said = vigie("schedule", "edit", "nightly", "daily 03:30", "--timeout", "1h", "--plan", check=True).stdout
+    assert "~ schedule nightly: when daily 02:00 → daily 03:30; timeout none → 1h" in said
+    assert len(re.findall(r"    - .* 02:00", said)) == len(re.findall(r"    \+ .* 03:30", said)) == 3
+    assert show(vigie, "nightly") == before
+
+
+def test_a_script_has_arguments(vigie: Program, tmp_path: Path) -> None:
+    (tmp_path / "say.sh").write_text('echo "$@"\n')
+    vigie("schedule", "add", "say", LATER, "--script", "say.sh", "--", "a b", "-c", check=True, cwd=tmp_path)
+    job = vigie("schedule", "run", "say", check=True).stdout.strip()
+    wait(vigie, job)
+    assert vigie("logs", job, check=True).stdout == "a b -c\n"
 
 
 def test_pause_resume_and_remove(vigie: Program) -> None:

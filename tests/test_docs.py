@@ -14,7 +14,7 @@ import docs_session
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 TEXTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-GENERATORS = ["cli_reference", "python_reference", "states_reference"]
+GENERATORS = ["cli_reference", "python_reference", "states_reference", "toml_schema"]
 
 
 def name_of(path):

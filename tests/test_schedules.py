@@ -98,6 +98,26 @@ def test_after_so_many_runs_it_is_done(place: Place) -> None:
     assert len(place.firings("thrice")) == 3
 
 
+def test_one_that_has_had_its_runs_is_changed_only_with_more_of_them(place: Place) -> None:
+    place.add("twice", "every 1s", overlap="parallel", max_runs=2)
+    place.do("run", "twice")
+    place.until("2026-03-01 12:00:10")
+    assert len(place.jobs("twice")) == 3
+    with pytest.raises(UsageError, match="has had 2 runs, and 2 are the most"):
+        place.add("twice", "every 2s", overlap="parallel", max_runs=2, replace=True)
+    place.add("twice", "every 2s", overlap="parallel", max_runs=3, replace=True)
+    place.until("2026-03-01 12:00:20")
+    assert (len(place.jobs("twice")), place.row("twice").state) == (4, "done")
+
+
+def test_it_is_done_when_its_last_instant_is_decided(place: Place) -> None:
+    place.add("party", "on 2026-03-02 18:00")
+    place.until("2026-03-02 17:59:59")
+    assert (place.row("party").state, place.row("party").next) == ("active", None)
+    place.until("2026-03-02 18:00")
+    assert place.row("party").state == "done"
+
+
 def test_of_the_records_so_many_are_kept(place: Place) -> None:
     place.add("often", "every 1s", overlap="parallel", history=10)
     place.until("2026-03-01 12:02")
@@ -305,6 +325,22 @@ def test_a_changed_zone_is_planned_anew_and_no_other(place: Place, monkeypatch: 
     assert place.row("lima") == lima
 
 
+def test_one_that_cannot_be_read_any_more_is_put_aside_and_the_others_go_on(place: Place) -> None:
+    place.add("lost", "daily 13:00", timezone="Europe/Paris")
+    place.add("seen", "on file /nowhere/* created", timezone="Europe/Paris")
+    place.add("daily", "daily 13:00")
+    text = "UPDATE schedules SET triggers = replace(triggers, 'Europe/Paris', 'Europe/Gone') WHERE name <> 'daily'"
+    place.ask(place.store.db.execute, text)
+    place.ask(place.store.db.execute, "UPDATE zones SET name = 'Europe/Gone' WHERE name = 'Europe/Paris'")
+    later = place.again(MINUTE)
+    later.until("2026-03-02 13:00:01")
+    assert later.decided("daily")[0] == ("03-01 13:00", "ran", None)
+    assert (later.row("lost").state, later.row("seen").state) == ("paused", "paused")
+    rows = later.store.db.execute("SELECT object, detail FROM events WHERE verb = 'schedule-paused'").fetchall()
+    assert {thing for thing, said in rows if "Europe/Gone" in said} == {"schedule:lost", "schedule:seen"}
+    later.close()
+
+
 # --- pauses ---------------------------------------------------------------------------
 
 
@@ -395,6 +431,16 @@ def test_from_the_end_of_a_run_to_the_next(place: Place) -> None:
     place.end(*place.jobs("sweep"))
     place.until("2026-03-01 12:45")
     assert place.decided("sweep")[1:] == [("03-01 12:40", "ran", None)]
+
+
+def test_one_whose_interval_has_passed_is_due_when_it_is_changed(place: Place) -> None:
+    place.add("sweep", "every 1h after end")
+    place.until("2026-03-01 13:10")
+    place.end(*place.jobs("sweep"))
+    place.until("2026-03-01 13:50")
+    place.add("sweep", "every 10m after end", replace=True)
+    place.until("2026-03-01 13:51")
+    assert [outcome for _, outcome, _ in place.decided("sweep")] == ["ran", "ran"]
 
 
 def test_from_the_start_of_a_run_to_the_next(place: Place) -> None:

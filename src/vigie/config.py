@@ -70,6 +70,7 @@ class Home:
         self.agent_log = join(self.root, "agent.log")
         self.secret = join(self.root, "secret")
         self.settings = join(self.root, "config.toml")
+        self.declared = join(self.root, "declared")
         self.db = join(self.root, "db", "vigie.db")
         self.samples = join(self.root, "db", "samples.db")
         self.jobs = join(self.root, "jobs")

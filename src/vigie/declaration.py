@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vigie import environment, zones
 from vigie.errors import UsageError
 from vigie.policies import FIELDS as POLICIES
-from vigie.policies import parse_policy
+from vigie.policies import Policy, parse_policy
 from vigie.submission import Options, Submission, check_name, command, function, shell, what
 from vigie.triggers.when import KEYS as TRIGGERS
 from vigie.triggers.when import When, parse_when
@@ -47,13 +47,18 @@ class Scheduled:
         Its triggers.
     submission:
         What each firing runs; None: what it has run so far.
+    policy:
+        What else holds.
     """
 
-    def __init__(self, name: str, table: dict[str, Any], when: When, submission: Submission | None) -> None:
+    def __init__(
+        self, name: str, table: dict[str, Any], when: When, submission: Submission | None, policy: Policy
+    ) -> None:
         self.name = name
         self.table = table
         self.when = when
         self.submission = submission
+        self.policy = policy
 
     def request(self, *, owner: str | None = None, replace: bool = False) -> tuple[dict[str, Any], list[bytes]]:
         """Give the fields of a ``schedule_set`` request, and its blobs."""
@@ -83,6 +88,7 @@ def schedule(
     built: Callable[[Options], Submission] | None = None,
     triggers: When | None = None,
     keep: bool = False,
+    when_base: str | None = None,
 ) -> Scheduled:
     """Read the table of a schedule.
 
@@ -104,6 +110,8 @@ def schedule(
         When, where that has been read already.
     keep:
         It goes on running what it has run so far.
+    when_base:
+        The directory from which patterns and calendars are meant, if not ``base``.
 
     Raises
     ------
@@ -116,10 +124,12 @@ def schedule(
     for key in given:
         if key not in known:
             raise UsageError(f"schedule {name} has no key {key!r}", _near(key, known))
-    when = triggers or read_when({key: given[key] for key in TRIGGERS if key in given}, now=now, base=base, seed=name)
+    when = triggers or read_when(
+        {key: given[key] for key in TRIGGERS if key in given}, now=now, base=when_base or base, seed=name
+    )
     if triggers is not None:
         given["when"] = [reading.value for reading in triggers.readings]
-    parse_policy({key: given[key] for key in POLICIES if key in given})
+    policy = parse_policy({key: given[key] for key in POLICIES if key in given})
     own = {key: given[key] for key in (*JOB_KEYS, *WHAT_KEYS) if key in given}
     submission: Submission | None
     if keep:
@@ -134,7 +144,7 @@ def schedule(
         submission = task({**found, **own}, base=base)
     else:
         submission = task(own, base=base, of=f"schedule {name}")
-    return Scheduled(name, dict(given), when, submission)
+    return Scheduled(name, dict(given), when, submission, policy)
 
 
 def read_when(value: Any, *, now: int | None = None, base: str | None = None, seed: str | None = None) -> When:

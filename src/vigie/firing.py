@@ -10,8 +10,8 @@ place of it, or not at all. Each planned instant ends as ``ran``, ``late``,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
 
+from vigie.digests import blake2b
 from vigie.policies import Policy
 from vigie.triggers.wall import DAY, Zone
 from vigie.values import format_duration

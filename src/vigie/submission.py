@@ -281,7 +281,7 @@ def what(
         return function(function_name, options, arguments)
     if not words:
         raise UsageError("nothing to run", "give a command, a script, -f MODULE:FUNCTION or --shell LINE")
-    # Declared tasks are looked for here, before scripts, once a file can declare them.
+    # Declared tasks were looked for before, by who knows of files that declare some (cli/declared.py).
     script = None if literal else _script(words, options)
     return script or command(words, options)
 

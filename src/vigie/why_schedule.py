@@ -79,7 +79,9 @@ def _record(plan: Agenda, row: Row) -> str:
         when = f"{row['count']} instants from {when} to {_wall(plan, row['last'])}"
     said = f"{when} {_verb(row)}{outcome(row)}"
     if row["cause"]:
-        said += f", set off by {row['cause'].replace(':', ' ', 1)}"
+        said += (
+            ", started by hand" if row["cause"] == "by hand" else f", set off by {row['cause'].replace(':', ' ', 1)}"
+        )
     if row["job"] is None:
         return f"{said}."
     job = f"job {row['job']}"

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, timedelta, timezone
 from difflib import get_close_matches
 from functools import cache
-from hashlib import sha256
 from importlib import resources
 
+from vigie.digests import blake2b
 from vigie.errors import ExpressionError
 from vigie.triggers.wall import Zone
 
@@ -77,7 +77,7 @@ def fingerprint(zone: Zone) -> str:
     if _fixed(zone.name) is not None:
         return "fixed"
     data = _data(zone.name)
-    return "gone" if data is None else sha256(data).hexdigest()[:16]
+    return "gone" if data is None else blake2b(data, digest_size=8).hexdigest()
 
 
 def local_name(

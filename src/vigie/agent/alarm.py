@@ -14,6 +14,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 
 from vigie.agent.clock import SystemClock
 from vigie.ports import Clock
@@ -83,14 +84,19 @@ class Alarm:
         self._ring()
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
 def _timerfd() -> int | None:
     """Make a timerfd that closes on exec; None where there is none."""
     if sys.platform != "linux":
         return None
-    fd = int(ctypes.CDLL(None).timerfd_create(_CLOCK_REALTIME, os.O_CLOEXEC | os.O_NONBLOCK))
+    fd = int(_libc().timerfd_create(_CLOCK_REALTIME, os.O_CLOEXEC | os.O_NONBLOCK))
     return fd if fd >= 0 else None
 
 
 def _settime(fd: int, seconds: int, nanos: int) -> None:
     spec = _Spec(0, 0, seconds, nanos)
-    ctypes.CDLL(None, use_errno=True).timerfd_settime(fd, _ABSTIME | _CANCEL_ON_SET, ctypes.byref(spec), None)
+    _libc().timerfd_settime(fd, _ABSTIME | _CANCEL_ON_SET, ctypes.byref(spec), None)

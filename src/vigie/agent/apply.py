@@ -93,9 +93,9 @@ class Apply:
             for name in ("take_over_schedules", "take_over_declared"):
                 self.store.run(name, (request["moved_from"], owner))
         self._check_names(owner)
-        counts = self._write(request, owner, now, who)
-        self._after(counts)
-        return {"version": int(request["version"]) + 1, **counts}
+        self._write(request, owner, now, who)
+        self._after()
+        return {"version": int(request["version"]) + 1}
 
     # --- what must be so ------------------------------------------------------
 
@@ -127,18 +127,17 @@ class Apply:
 
     # --- writing --------------------------------------------------------------
 
-    def _write(self, request: dict[str, Any], owner: str, now: int, who: Who) -> dict[str, int]:
-        """Write all of it; give how many were added, changed and removed."""
+    def _write(self, request: dict[str, Any], owner: str, now: int, who: Who) -> None:
         store, by = self.store, (now, who.uid, who.pid, who.program, who.terminal)
         for name in ("tell_changes", "tell_declared", "tell_gone"):
             store.run(name, by)
         store.run("tasks")
         store.run("withdraw", (now,))
-        added = store.changed("add", (owner, now))
-        moved = store.changed("move")
-        changed = store.changed("change", (now,))
+        store.run("add", (owner, now))
+        store.run("move")
+        store.run("change", (now,))
         self._forget_again()
-        removed = store.changed("remove", (owner,))
+        store.run("remove", (owner,))
         self._queues(owner, who)
         store.run("declare", (owner, now))
         store.run("undeclare", (owner,))
@@ -146,9 +145,7 @@ class Apply:
         project = request.get("project")
         spec = json.dumps({"project": project, "version": int(request["version"]) + 1})
         store.run("declare_project", (project or owner, owner, spec, now))
-        counts = {"added": added, "changed": changed, "moved": moved, "removed": removed}
-        self.core.log("applied", who=who, thing=f"file:{owner}", detail=counts)
-        return counts
+        self.core.log("applied", who=who, thing=f"file:{owner}", detail=request.get("counts"))
 
     def _queues(self, owner: str, who: Who) -> None:
         """Set the file's queues; one that has left it goes, unless somebody needs it."""
@@ -162,7 +159,7 @@ class Apply:
                 self.control.queue_set({"name": name, "slots": None, "rate": None}, who)
             else:
                 self.store.run("drop_queue", (name,))
-                self.core.store.forget_queue(name)
+                self.core.store._queues.discard(name)
                 self.control.dispatch.changed(name)
 
     # --- what follows ---------------------------------------------------------
@@ -172,7 +169,7 @@ class Apply:
         if again:
             again.difference_update(self.store.column("not_again"))
 
-    def _after(self, counts: dict[str, int]) -> None:
+    def _after(self) -> None:
         """Tell the duties of what is new, and clear up."""
         duty, store = self.schedules.duty, self.store
         for row in store.touched():
@@ -181,14 +178,20 @@ class Apply:
                 duty.again.add(row.name)
             if when.occasions:
                 duty.happenings.baseline(row.id, when.occasions)
-        for text in store.column("zones"):
-            for name in text.split():
-                self.schedules.know_zone(zones.load(name))
+        for name in {name for text in store.column("zones") for name in text.split()}:
+            self._know_zone(name)
         duty.happenings.learn()
         store.run("clear")
         files = store.run("known_files").fetchall()
         self.core.after(self._index, files, store.column("known_tasks"))
         self.core.after(duty.wake)
+
+    def _know_zone(self, name: str) -> None:
+        """Note what the file of a zone says, from which instants were computed."""
+        prints = self.schedules._prints
+        if name not in prints:
+            prints[name] = zones.fingerprint(zones.load(name))
+        self.schedules.store.run("know_zone", (name, prints[name]))
 
     def write_index(self) -> None:
         """Write the index anew: after a crash, or a restored store, it may be another's."""

@@ -94,6 +94,8 @@ class Gates:
 
     def forget(self, schedule: int, instant: int) -> None:
         """Forget what was asked for a firing that is decided."""
+        if not (self._said_yes or self._refused or self._asked):
+            return
         key = (schedule, instant)
         self._said_yes.discard(key)
         self._refused.pop(key, None)

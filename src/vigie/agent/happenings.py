@@ -80,7 +80,11 @@ class Happenings:
     def learn(self) -> None:
         """Learn from the store who waits for what."""
         rows = self.duty.store.with_occasions()
-        self.waiting = [(row, read(row.triggers).occasions) for row in rows if row.state == "active"]
+        self.waiting = []
+        for row in rows:
+            if row.state == "active":
+                with self.duty.aside(row.id):
+                    self.waiting.append((row, read(row.triggers).occasions))
         self._looks_at = {type(each) for _, occasions in self.waiting for each in occasions}
         ends = bool(self._looks_at & {OnJob, OnRecord})
         self.duty.core.on_end = self.jobs_ended if ends else None

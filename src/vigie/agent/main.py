@@ -18,11 +18,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from vigie import __version__, crash, pidfd, procs
+from vigie import __version__, crash, pidfd, procs, projects
+from vigie.agent.apply import Apply
 from vigie.agent.clock import SystemClock, owner
 from vigie.agent.control import Control
 from vigie.agent.core import Core, Who
@@ -91,6 +93,7 @@ class Agent:
         self.trees = Trees(loop, self.clock, self._tree_ended)
         self.schedules = Schedules(self.core, self.writer, loop)
         self.schedule_control = ScheduleControl(self.core, self.schedules)
+        self.apply = Apply(self.core, self.control, self.schedule_control, partial(projects.write, home))
         self.waits = Waits(self.store, self.trees, loop)
         self.staff = Staff(self)
         self.sampler = Sampler(home, self.clock, loop)
@@ -144,6 +147,8 @@ class Agent:
             "queue_resume": lambda request, blobs, who: control.queue_resume(request, who),
             "cursor": lambda request, blobs, who: control.cursor(request, who),
             "schedule_set": schedules.set,
+            "apply_part": self.apply.part,
+            "apply": self.apply.apply,
             "schedule_remove": lambda request, blobs, who: schedules.remove(request, who),
             "schedule_pause": lambda request, blobs, who: schedules.pause(request, who),
             "schedule_resume": lambda request, blobs, who: schedules.resume(request, who),
@@ -199,6 +204,7 @@ class Agent:
         self.writer.post(self.timers.follow_clock)
         self.writer.post(self.core.log, "agent-started")
         self.writer.post(self.schedules.begin)
+        self.writer.post(self.apply.write_index)
         self.recovery.prepare()
 
     async def _listen(self) -> None:

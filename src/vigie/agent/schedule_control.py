@@ -113,7 +113,14 @@ class ScheduleControl:
             "created": now if known is None else known.created, "changed": now, "planned": now,
         }  # fmt: skip
         row = _as_row(fields, known)
-        following = line(row).after(now)
+        most = policy_of(policy).max_runs
+        runs = row.runs - row.by_hand
+        if most is not None and runs >= most:
+            raise UsageError(
+                f"schedule {name} has had {runs} runs, and {most} are the most", "--max-runs, higher or none"
+            )
+        times = line(row)
+        following = now + 1 if times.overdue(now) else times.after(now)
         if following is None and not when.again and not when.occasions:
             raise UsageError(f"schedule {name} never comes: {'; '.join(when.text)} has no instant later than now")
         fields["next"] = following
@@ -165,7 +172,9 @@ class ScheduleControl:
         planned = min([row.planned, *(instant - 1 for instant in withdrawn)])
         self.store.run("state", ("paused", until, None, None, planned, row.id))
         self._look(row)
-        self.core.log("schedule-paused", who=who, thing=f"schedule:{row.name}", detail={"until": until})
+        self.core.log(
+            "schedule-paused", who=who, thing=f"schedule:{row.name}", detail=None if until is None else {"until": until}
+        )
         self.core.after(self.duty.wake)
         return {"name": row.name, "state": "paused", "until": until}
 
@@ -194,7 +203,7 @@ class ScheduleControl:
                 f"schedule {row.name} runs already: {verdict.detail}",
                 f"vigie logs -f {row.name}, or --overlap parallel in: vigie schedule edit {row.name}",
             )
-        job = self.duty.start(firing, verdict, now, who)
+        job = self.duty.start(firing, verdict, now, who, by_hand=True)
         return {"name": row.name, "ids": [job]}
 
     def _look(self, row: ScheduleRow) -> None:
@@ -241,4 +250,4 @@ def _as_row(fields: dict[str, Any], known: ScheduleRow | None) -> ScheduleRow:
         state = "active" if known.state == "done" else known.state
         return known._replace(**fields, shift=0, state=state)
     empty: dict[str, Row | int | str | None] = dict.fromkeys(ScheduleRow._fields)
-    return ScheduleRow(**{**empty, "id": 0, "state": "active", "shift": 0, "runs": 0, **fields})
+    return ScheduleRow(**{**empty, "id": 0, "state": "active", "shift": 0, "runs": 0, "by_hand": 0, **fields})

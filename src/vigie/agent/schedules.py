@@ -16,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from vigie import firing as rules
@@ -29,6 +30,7 @@ from vigie.agent.handing import handed
 from vigie.agent.happenings import Happenings
 from vigie.agent.whens import Line, forget, line, policy_of, read
 from vigie.agent.writer import Writer
+from vigie.errors import VigieError
 from vigie.model import FINISHED
 from vigie.policies import Policy
 from vigie.store.schedules import FiringRow, ScheduleRow, queue_of
@@ -41,15 +43,16 @@ __all__ = ["QUEUE", "Schedules"]
 QUEUE = "schedules"
 #: How far ahead instants are planned (µs).
 AHEAD = 2_000_000
-#: Schedules planned, and firings decided, in one transaction.
-PART = 500
+#: Schedules planned, and firings decided, in one transaction: at most so many, fewer where they take long (µs).
+PART, LEAST = 500, 50
+LONG = 30_000
 #: Firings that are decided together and have a line each in the timeline; more have one for all.
 FEW = 16
 #: Instants of one schedule planned at a time.
 EACH = 64
 #: A missed instant is counted up to here.
 COUNTED = 100_000
-#: Records beyond those that are kept are looked for at every so many decisions.
+#: Records beyond those that are kept are looked for after so many decisions, of as many schedules at most.
 TRIM = 8
 #: A condition that does not hold is looked at again after (µs).
 RECHECK = 5_000_000
@@ -88,6 +91,7 @@ class Schedules:
         self.happenings = Happenings(self, loop)
         self.alarm = Alarm(loop, core.clock, self.wake)
         self._decided = 0
+        self._part = PART
 
     # --- waking ---------------------------------------------------------------
 
@@ -109,8 +113,13 @@ class Schedules:
         if slept - self._slept > NAP:
             self.leave(self.core.clock.wall(), "asleep")
         self._slept = slept
+        began = self.core.clock.mono()
         more = self.decide()
         more = self.plan() or more
+        if more:
+            # Others wait for the end of it.
+            took = self.core.clock.mono() - began
+            self._part = max(LEAST, self._part // 2) if took > LONG else min(PART, self._part * 2)
         self.core.after(self.wake if more else self.arm)
 
     def arm(self) -> None:
@@ -171,7 +180,10 @@ class Schedules:
     def look_at_zones(self) -> None:
         """Plan anew what stands in a zone whose file has changed."""
         for name, before in self.store.run("zones").fetchall():
-            now = zones.fingerprint(zones.load(name))
+            try:
+                now = zones.fingerprint(zones.load(name))
+            except VigieError:
+                continue  # it has gone: its schedules are put aside when they are due
             if now != before:
                 zones.forget(name)
                 forget()
@@ -185,8 +197,9 @@ class Schedules:
         for row in rows:
             self.store.run("withdraw", (row.id, now))
             since = max(min(row.planned, now), row.created)
-            following = line(row).after(since)
-            self.store.run("advance", (since, following, self._due(row, following), row.id))
+            with self.aside(row.id):
+                following = line(row).after(since)
+                self.store.run("advance", (since, following, self._due(row, following), row.id))
         self.core.after(*((self.writer.post, self._replan, zone, rows[-1].id) if rows else (self.wake,)))
 
     # --- planning -------------------------------------------------------------
@@ -199,20 +212,33 @@ class Schedules:
                 self.store.run("remove", (row.id,))
                 self.core.log("schedule-removed", thing=f"schedule:{row.name}", who=BY_CLOCK, before=row.spec)
             else:
-                self.resumed(row, now)
-        rows = self.store.due(now + AHEAD, PART)
+                with self.aside(row.id):
+                    self.resumed(row, now)
+        rows = self.store.due(now + AHEAD, self._part)
         planned: list[tuple[int, int, int]] = []
         moved: list[tuple[int, int | None, int | None, int]] = []
         for row in rows:
-            moved.append(self._advance(row, now, planned))
+            with self.aside(row.id):
+                moved.append(self._advance(row, now, planned))
         self.store.plan_many(planned)
         self.store.advance_many(moved)
         for key in planned:
             heapq.heappush(self.heap, key)
-        for row, (last, following, _, _) in zip(rows, moved, strict=True):
-            if following is None and not row.again and not row.occasions:
-                self.finish(row._replace(planned=last), now)
-        return len(rows) == PART
+        for _, following, _, number in moved:
+            if following is None:
+                self._finish_if_over(number, now)
+        return len(rows) == self._part
+
+    @contextmanager
+    def aside(self, number: int) -> Iterator[None]:
+        """Put a schedule aside that cannot be read any more, as one whose zone has gone: the others go on."""
+        try:
+            yield
+        except VigieError as error:
+            row = self.store.numbered(number)
+            if row is not None and row.state == "active":
+                self.store.run("state", ("paused", None, None, None, row.planned, number))
+                self.core.log("schedule-paused", thing=f"schedule:{row.name}", who=BY_CLOCK, detail=error.message)
 
     def resumed(self, row: ScheduleRow, now: int, who: Who = BY_CLOCK) -> None:
         """Make a paused schedule active; what it would have done meanwhile is one record."""
@@ -268,16 +294,21 @@ class Schedules:
         if skipped:
             first = next(times.each(row.planned))
             last = times.newest(row.planned, kept[0] - 1 if kept else before, 1)[-1]
-            more = f"{'at least ' if count == COUNTED else ''}{skipped} of them"
-            detail = f"{more}; the newest is caught up" if kept else more
+            detail = f"{'at least ' if count == COUNTED else ''}{skipped} of them"
+            detail += f", all but the newest {len(kept)}" if kept else ""
             self.store.skip(row.id, first, last, skipped, self.absence, detail, now)
             self._log_skip(row.name, self.absence, detail)
         for instant in kept:
             self.planned(row.id, instant, self._due(row, instant) or instant, missed=True)
         return newest[-1]
 
-    def finish(self, row: ScheduleRow, now: int) -> None:
-        """Take note that nothing more comes of a schedule."""
+    def _finish_if_over(self, number: int, now: int) -> None:
+        """Take note that nothing more comes of a schedule, once its last instant is decided."""
+        row = self.store.over(number)
+        if row is not None:
+            self._finish(row, now)
+
+    def _finish(self, row: ScheduleRow, now: int) -> None:
         after = policy_of(row.policy).delete_after
         self.store.run("state", ("done", None if after is None else now + after, None, None, row.planned, row.id))
         self.core.log("schedule-done", thing=f"schedule:{row.name}", who=BY_CLOCK)
@@ -288,7 +319,7 @@ class Schedules:
         """Decide what has come; True if there is more than one transaction should take."""
         now = self.core.clock.wall()
         keys: list[tuple[int, int]] = []
-        while self.heap and self.heap[0][0] <= now and len(keys) < PART:
+        while self.heap and self.heap[0][0] <= now and len(keys) < self._part:
             _, schedule, instant = heapq.heappop(self.heap)
             keys.append((schedule, instant))
         keys = list(dict.fromkeys(keys))
@@ -296,14 +327,20 @@ class Schedules:
             return False
         taken: dict[str, int] = {}
         plain: list[tuple[FiringRow, str]] = []
-        for row in self.store.deciding(keys):
-            self._trim(row)
+        last: set[int] = set()
+        rows = self.store.deciding(keys)
+        self._trim(rows)
+        for row in rows:
             before = taken.get(row.name, 0)
+            if row.next is None:
+                last.add(row.schedule)
             if before:
                 # What it judges by has to be written.
                 self._start_plain(plain, now)
                 plain = []
-            verdict = self._judge(row, now, before)
+            verdict: rules.Run | rules.Skip | None = None
+            with self.aside(row.schedule):
+                verdict = self._judge(row, now, before)
             if isinstance(verdict, rules.Skip):
                 self._skip(row, verdict, now)
             elif verdict is not None:
@@ -313,7 +350,9 @@ class Schedules:
                 else:
                     self.start(row._replace(runs=row.runs + before + 1), verdict, now)
         self._start_plain(plain, now)
-        return len(keys) == PART
+        for number in last:
+            self._finish_if_over(number, now)
+        return bool(self.heap) and self.heap[0][0] <= now
 
     def _start_plain(self, firings: Sequence[tuple[FiringRow, str]], now: int) -> None:
         """Insert the jobs of firings that wait for nothing, together."""
@@ -332,11 +371,13 @@ class Schedules:
         for queue in {queue_of(row.job, QUEUE) for row, _ in firings}:
             core.arrive(queue)
 
-    def _trim(self, row: FiringRow) -> None:
-        """Now and then, forget records beyond those that are kept."""
-        self._decided += 1
-        if self._decided % TRIM == 0:
-            self.store.run("trim", (row.schedule, policy_of(row.policy).history))
+    def _trim(self, rows: Sequence[FiringRow]) -> None:
+        """Now and then, forget records of some schedules beyond those that are kept."""
+        self._decided += len(rows)
+        if self._decided >= TRIM:
+            self._decided = 0
+            for row in rows[:: max(1, len(rows) // TRIM)]:
+                self.store.run("trim", (row.schedule, policy_of(row.policy).history))
 
     def _judge(self, row: FiringRow, now: int, also: int) -> rules.Run | rules.Skip | None:
         """Give the verdict; None while a condition is waited for."""
@@ -383,7 +424,9 @@ class Schedules:
         said = rules.REASONS[reason] + (f": {detail}" if detail else "")
         self.core.log("skipped", thing=f"schedule:{name}", who=BY_CLOCK, detail=said)
 
-    def start(self, row: FiringRow, verdict: rules.Run, now: int, who: Who = BY_CLOCK) -> int | None:
+    def start(
+        self, row: FiringRow, verdict: rules.Run, now: int, who: Who = BY_CLOCK, *, by_hand: bool = False
+    ) -> int | None:
         """Insert the job of a firing, the schedule's ``runs``-th run; None if somebody else has decided it."""
         core, store = self.core, self.store
         job = core.store.take_ids(1)
@@ -395,7 +438,7 @@ class Schedules:
                 core.step(open_row, lc.StopAsked(), who=who)
         behind = tuple(other for other in verdict.after if (core.store.state_of(other) or ("lost",))[0] not in FINISHED)
         queue = self._insert(job, row, behind, now)
-        store.run("ran", (1, now, row.schedule))
+        store.run("ran", (int(by_hand), now, row.schedule))
         after = "blocked" if behind else "queued"
         core.log("fired", job, who=who, thing=f"schedule:{row.name}", after=after, detail=verdict.outcome)
         if not behind:
@@ -403,7 +446,7 @@ class Schedules:
         self._opened(job, row.name)
         self.gates.forget(row.schedule, row.instant)
         most = policy_of(row.policy).max_runs
-        if most is not None and row.runs >= most:
+        if most is not None and row.runs >= most and not by_hand:
             self._have_done(row, now)
         elif row.again:
             self._run_began(row.schedule)
@@ -435,7 +478,7 @@ class Schedules:
         whole = self.store.numbered(row.schedule)
         if whole is not None:
             self.store.run("withdraw", (row.schedule, now))
-            self.finish(whole, now)
+            self._finish(whole, now)
 
     # --- runs -----------------------------------------------------------------
 

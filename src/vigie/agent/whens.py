@@ -38,6 +38,14 @@ class Stored:
         self.again = when.again
         self.occasions = when.occasions
         self.zone = when.zone
+        self.relative = when.relative
+
+    def period(self, instant: int) -> int | None:
+        """Give the time from an instant to the next; None if none comes."""
+        if self.timed is None or self.relative:
+            # Of intervals, which may have moved, one is like the other.
+            return self.when.period(instant)
+        return next((following - instant for following in self.timed.after(instant)), None)
 
 
 @lru_cache(maxsize=2_000)
@@ -68,9 +76,18 @@ class Line:
             found += islice(self.each(instant), 1)
         for trigger in when.again:
             following = trigger.next(row.started, row.ended, row.created + row.shift)
-            if following is not None and following > row.planned and when.when.allows(trigger, following):
+            if following is not None and following <= row.planned:
+                # That instant has its record, and no run came of it: it counts as one.
+                following = row.planned + trigger.every
+            if following is not None and when.when.allows(trigger, following):
                 found.append(max(following, instant + 1))
         return min(found, default=None)
+
+    def overdue(self, now: int) -> bool:
+        """Tell whether an interval from the start or the end of the last run has passed by now."""
+        row = self.row
+        found = (each.next(row.started, row.ended, row.created + row.shift) for each in self.when.again)
+        return any(instant is not None and instant <= now for instant in found)
 
     def each(self, instant: int) -> Iterator[int]:
         """Give all instants later than one that the clocks alone decide."""
@@ -101,10 +118,6 @@ class Line:
                 break
             number += 1
         return number
-
-    def period(self, instant: int) -> int | None:
-        """Give the time from an instant to the one after it."""
-        return next((following - instant for following in self.each(instant)), None)
 
 
 def line(row: ScheduleRow) -> Line:

@@ -266,6 +266,8 @@ def _positional(verb: str, before: Sequence[str], out: Context) -> Candidates:
 
             return list(ACTIONS)
         return _schedules(out) if before[0] not in ("add", "list") and len(before) == 1 else []
+    if verb == "apply":
+        return [(":files", "")]
     if verb == "agent":
         if before:
             return [(":files", "")] if before[0] in ("backup", "restore") else []

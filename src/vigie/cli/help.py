@@ -20,12 +20,12 @@ vigie help keeper
 """
 
 _GROUPS = (
-    ("run", ("start", "run", "map", "schedule")),
+    ("run", ("start", "run", "map", "schedule", "apply")),
     ("see", ("jobs", "show", "why", "events", "logs", "receive")),
     ("control", ("wait", "stop", "suspend", "resume", "retry", "remove", "limit", "drain", "skip", "queue")),
     ("Vigie itself", ("agent", "doctor", "demo", "help", "completion")),
 )
-_TOPICS = ("what", "sel", "values", "environment", "states", "reasons", "exit-codes")
+_TOPICS = ("what", "when", "sel", "values", "environment", "states", "reasons", "exit-codes")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

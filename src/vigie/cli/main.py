@@ -43,6 +43,7 @@ VERBS = {
     "drain": "steer:DRAIN",
     "skip": "steer:SKIP",
     "schedule": "schedule",
+    "apply": "apply",
     "queue": "queue",
     "agent": "agent",
     "doctor": "doctor",
@@ -108,10 +109,21 @@ def _say_again(what: Any) -> None:
         return
     import threading
 
-    # A moment later: the destructor is still on its way out.
-    timer = threading.Timer(0.001, os.kill, (os.getpid(), number))
-    timer.daemon = True
-    timer.start()
+    threading.Thread(target=_send_outside, args=(number, threading.get_ident()), daemon=True).start()
+
+
+def _send_outside(number: int, thread: int) -> None:
+    """Send a signal to ourselves once a thread has left :func:`_say_again`, in which it would be lost once more."""
+    import time
+
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        if frame.f_code is _say_again.__code__:
+            time.sleep(0.001)
+            frame = sys._current_frames().get(thread)
+        else:
+            frame = frame.f_back
+    os.kill(os.getpid(), number)
 
 
 def _verb(words: list[str]) -> tuple[str, list[str]]:

@@ -20,7 +20,8 @@ WHAT is one of
   [--] CMD ARG…              a command; behind -- always a command
   script.py|.sh|.ps1 ARG…    a script, by its extension, when the file exists
   -f MODULE:FUNCTION         a Python function; its arguments by --args JSON
-  --shell LINE               a line for /bin/sh"""
+  --shell LINE               a line for /bin/sh
+  NAME                       a task that vigie.toml declares (it goes before scripts and commands)"""
 
 _OPTION = tuple[str, str, str | None, str]
 _GROUPS: list[tuple[str | None, list[_OPTION]]] = [
@@ -118,8 +119,14 @@ def submission(args: argparse.Namespace | Parsed, out: Context) -> Submission:
     NotFound
         When a job to come before it does not exist.
     """
+    from vigie.cli.declared import find_task
     from vigie.submission import what
 
+    if args.what and not args.literal and args.shell is None and args.function is None:
+        known = find_task(args.what[0], out)
+        if known is not None:
+            _read_on(args, out)
+            return known.submission(_options(args, out))
     return what(
         args.what,
         _options(args, out),
@@ -128,6 +135,23 @@ def submission(args: argparse.Namespace | Parsed, out: Context) -> Submission:
         function_name=args.function,
         arguments=args.args,
     )
+
+
+def _read_on(args: argparse.Namespace | Parsed, out: Context) -> None:
+    """Read what stands behind a declared task, which takes no words of its own: options, and nothing else."""
+    name, *rest = args.what
+    more = parse(rest, out.program)
+    if more is None:
+        raise UsageError(f"{name} is a declared task", f"{out.program} -h")
+    if more.what:
+        raise UsageError(
+            f"{name} is a declared task and takes no words: {more.what[0]!r} is too much",
+            f"a command of that name: {out.program} -- {name} …",
+        )
+    for key, default in _RUN.defaults().items():
+        found = getattr(more, key, default)
+        if found != default:
+            setattr(args, key, [*getattr(args, key), *found] if isinstance(default, list) else found)
 
 
 def _options(args: argparse.Namespace | Parsed, out: Context) -> Options:

@@ -24,7 +24,9 @@ vigie schedule add crond '*/10 * * * mon-fri' --catch-up none -- ./check.sh
 vigie schedule                              # as vigie schedule list
 vigie schedule next "daily 02:00" -n 3      # what an expression means; needs no agent
 vigie schedule history nightly              # each planned instant, and what became of it
+vigie schedule edit nightly "daily 03:00" --plan
 vigie schedule pause nightly --until 2026-12-01
+vigie schedule simulate vigie.toml --to 7d  # all firings of a file, what collides, and the load
 """
 NOTES = """\
 WHEN is a plain phrase (daily 02:00, weekly mon 08:00, monthly last fri 18:00, every 5m, every 2 weeks on
@@ -79,6 +81,13 @@ def _adding(parser: argparse.ArgumentParser, options: Any) -> None:
     parser.usage = f"{parser.prog} NAME [WHEN…] [options] -- CMD ARG…"
 
 
+def _editing(parser: argparse.ArgumentParser, options: Any) -> None:
+    _adding(parser, options)
+    parser.add_argument(
+        "--plan", action="store_true", help="show what would change and which firings move; change nothing"
+    )
+
+
 def _named(parser: argparse.ArgumentParser, options: Any) -> None:
     parser.add_argument("name", metavar="NAME")
 
@@ -104,9 +113,19 @@ def _history(parser: argparse.ArgumentParser, options: Any) -> None:
     parser.add_argument("-n", "--count", metavar="N", type=int, default=20, help="so many, the newest; default 20")
 
 
+def _simulating(parser: argparse.ArgumentParser, options: Any) -> None:
+    parser.add_argument("file", metavar="FILE", nargs="?", default="vigie.toml", help="default ./vigie.toml")
+    parser.add_argument("--from", metavar="T", dest="start", help="from this time on; default now")
+    parser.add_argument("--to", metavar="T", dest="end", help="up to this time, or for so long; default 1d")
+    parser.add_argument(
+        "--duration", metavar="NAME=T", dest="durations", action="append", default=[],
+        help="a run of this schedule takes so long; default what its runs took, else its timeout",
+    )  # fmt: skip
+
+
 _BUILD: dict[str, tuple[str, Callable[[Any, Any], None]]] = {
     "add": ("add a schedule, and show when it comes next", _adding),
-    "edit": ("change a schedule: what is not given stays", _adding),
+    "edit": ("change a schedule: what is not given stays", _editing),
     "list": ("list schedules", _listing),
     "show": ("show one: what it runs, when it comes, how it went", _named),
     "next": ("show the next instants of a schedule or of any expression", _coming),
@@ -115,6 +134,7 @@ _BUILD: dict[str, tuple[str, Callable[[Any, Any], None]]] = {
     "pause": ("start nothing more of it", _pausing),
     "resume": ("go on with a paused one", _named),
     "remove": ("remove it; its jobs stay", _named),
+    "simulate": ("show every firing of a vigie.toml in a time to come, what collides, and the load", _simulating),
 }
 
 
@@ -124,6 +144,11 @@ ACTIONS = [(name, text) for name, (text, _) in _BUILD.items()]
 
 def run(args: argparse.Namespace, out: Context) -> int:
     """Do it."""
+    if args.action == "simulate":
+        from vigie.cli import schedule_simulate
+
+        return schedule_simulate.run(args, out)
+    _whole_names(args, out)
     if args.action in ("add", "edit"):
         from vigie.cli import schedule_add
 
@@ -133,6 +158,16 @@ def run(args: argparse.Namespace, out: Context) -> int:
 
         return schedule_show.ACTIONS[args.action](args, out)
     return _ask(args, out)
+
+
+def _whole_names(args: argparse.Namespace, out: Context) -> None:
+    """Where a project's file is, its schedules go by their plain names too."""
+    from vigie.cli.declared import schedule_name
+
+    if args.action == "next" and len(args.what) == 1:
+        args.what = [schedule_name(args.what[0], out)]
+    elif args.action not in ("add", "next", "list"):
+        args.name = schedule_name(args.name, out)
 
 
 def _ask(args: argparse.Namespace, out: Context) -> int:

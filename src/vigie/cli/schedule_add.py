@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from itertools import islice
 
-from vigie import zones
+from vigie import environment, zones
 from vigie.agenda import in_zone
 from vigie.cli import schedule_options
 from vigie.declaration import JOB_KEYS, WHAT_KEYS, Scheduled, schedule
 from vigie.errors import Refused, UsageError
+from vigie.firing import delay
 from vigie.triggers.when import KEYS as TRIGGERS
 
 TYPE_CHECKING = False
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LASTS", "run"]
 
-LASTS = "runs until this machine restarts; `vigie agent install` makes it last"
+LASTS = "runs until this machine restarts; `@reboot vigie agent start` in your crontab makes it last"
 #: Which triggers take the place of which when a schedule is edited: those that say when, all together.
 _WHEN = tuple(key for key in TRIGGERS if key not in ("timezone", "from", "until", "except"))
 
+#: Firings to come that a plan compares.
+SHOWN = 3
 #: What decides what runs, and how.
 _WORK = {*WHAT_KEYS, *JOB_KEYS, "task"}
 
@@ -34,14 +37,18 @@ def run(args: argparse.Namespace, out: Context) -> int:
     changing = args.action == "edit"
     if changing:
         given = _changed(args.name, given, out)
-    elif "timezone" not in given:
-        # What it means must not change with the machine it is read on.
-        given["timezone"] = zones.load(None).name
-    found = schedule(args.name, given, tasks=_tasks(out), keep=changing and not set(typed) & _WORK)
+    else:
+        # What it means must not change with the place and the machine on which it is read.
+        given = {"timezone": zones.load(None).name, **given, "cwd": environment.directory(given.get("cwd"))}
+    # What was typed before is meant from where it was typed.
+    base = given["cwd"] if changing and not set(typed) & set(_WHEN) else None
+    found = schedule(args.name, given, tasks=_tasks(out), keep=changing and not set(typed) & _WORK, when_base=base)
+    if changing and args.plan:
+        return _plan(found, out, as_json=args.json)
     fields, blobs = found.request(replace=changing)
     answer, _ = out.client().call_with_blobs("schedule_set", blobs, **fields)
     if args.json:
-        coming = [in_zone(instant, found.when.zone) for instant in _next(found, 3)]
+        coming = [in_zone(each + delay(found.policy, args.name, each), found.when.zone) for each in _next(found, 3)]
         out.json({"name": args.name, "changed": answer["changed"], "when": list(found.when.text),
                   "description": found.when.describe(), "timezone": found.when.zone.name, "next": coming})  # fmt: skip
     else:
@@ -77,7 +84,46 @@ def _changed(name: str, given: dict[str, Any], out: Context) -> dict[str, Any]:
         gone |= {*WHAT_KEYS, "task", "args"}
     kept = {key: value for key, value in before.items() if key not in gone}
     kept.setdefault("cwd", row["cwd"].rstrip(b"\0").decode("utf-8", "surrogateescape"))
-    return {**kept, **{key: None if value == "none" and key not in JOB_KEYS else value for key, value in given.items()}}
+    return {**kept, **{key: None if _is_nothing(key, value) else value for key, value in given.items()}}
+
+
+def _is_nothing(key: str, value: Any) -> bool:
+    """Tell whether a word takes back what was said before: none, where that is no value of its own."""
+    return value in ("none", ["none"]) and key not in ("catch_up", *JOB_KEYS)
+
+
+def _plan(found: Scheduled, out: Context, *, as_json: bool) -> int:
+    """Show what an edit would change, and which firings would move; nothing is changed."""
+    import time
+
+    from vigie.agenda import Agenda
+    from vigie.change import Change
+    from vigie.cli.changed import change_lines
+
+    now, row = time.time_ns() // 1000, out.reader().schedules.get(found.name)
+    plan, zone = Agenda(row), found.when.zone
+    before = plan.coming(SHOWN, now)
+    after = (
+        []
+        if row["state"] == "paused"
+        else [each + delay(found.policy, found.name, each) for each in _next(found, SHOWN)]
+    )
+    table = {key: value for key, value in found.table.items() if value is not None}
+    change = Change(
+        "schedule", found.name, plan.table, table, before[0] if before else None, after[0] if after else None,
+        zone.name, row["state"] == "paused",
+    )  # fmt: skip
+    gone = [in_zone(each, zone) for each in before if each not in after]
+    new = [in_zone(each, zone) for each in after if each not in before]
+    if as_json:
+        out.json({"name": found.name, "keys": change.keys, "moved_from": gone, "moved_to": new})
+        return 0
+    for line in change_lines(change):
+        out.print(line)
+    for sign, instants in (("-", gone), ("+", new)):
+        for text in instants:
+            out.print(f"    {sign} {_short(text or '')}")
+    return 0
 
 
 def _next(found: Scheduled, count: int) -> list[int]:
@@ -91,7 +137,7 @@ def _say(found: Scheduled, changing: bool, out: Context) -> None:
     """Say how it was read, and when it comes."""
     zone = found.when.zone
     said = [f"{'changed' if changing else 'added'} {found.name}: {'; '.join(found.when.describe())}"]
-    coming = [in_zone(instant, zone) for instant in _next(found, 3)]
+    coming = [in_zone(instant + delay(found.policy, found.name, instant), zone) for instant in _next(found, 3)]
     if coming:
         said.append(f"  next {', '.join(_short(each or '') for each in coming)} ({zone.name})")
     elif found.when.again:

@@ -76,7 +76,7 @@ def work(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what runs, and how."""
     add = parser.add_argument_group("what runs (or: -- CMD ARG…)").add_argument
     add("--shell", metavar="LINE", help="a line for /bin/sh")
-    add("--script", metavar="FILE", help="a script, by its extension")
+    add("--script", metavar="FILE", help="a script, by its extension; its arguments behind --")
     add("-f", dest="function", metavar="M:F", help="a Python function; its arguments by --args JSON")
     add("--args", dest="arguments", metavar="JSON", help="a JSON array, or an object of keyword arguments")
     add("--task", metavar="NAME", help="a task that vigie.toml declares")
@@ -109,8 +109,11 @@ def table(args: argparse.Namespace) -> dict[str, Any]:
                 found[key] = value[0] if isinstance(value, list) and len(value) == 1 and key in _SINGLE else value
     if "args" in found:
         found["args"] = _json(found["args"])
-    if getattr(args, "command", None):
-        found["run"] = args.command
+    command = getattr(args, "command", None)
+    if command and "script" in found:
+        found["script"] = [found["script"], *command]
+    elif command:
+        found["run"] = command
     return found
 
 

@@ -67,10 +67,12 @@ def run(args: argparse.Namespace, out: Context) -> int:
 
 def _schedule(word: str, out: Context) -> dict[str, Any] | None:
     """Give the schedule that a word names: its jobs have the same name, and are asked for by their ids."""
+    from vigie.cli.declared import schedule_name
+
     name = word.removeprefix("schedule:")
     if name == word and (word.isdigit() or word in ("last", "-") or word.startswith("job:")):
         return None
-    found = next(iter(out.reader().schedules.all([name])), None)
+    found = next(iter(out.reader().schedules.all([schedule_name(name, out)])), None)
     if found is None and name != word:
         out.reader().schedules.get(name)  # which says that there is none
     return found

@@ -62,6 +62,47 @@ A job started by hand gets its caller's directory, umask and environment
 functions run on --python, else $VIRTUAL_ENV, else the nearest .venv upwards, else
 Vigie's own. PYTHONUNBUFFERED=1 is added unless it is set. --dry-run prints it all.
 Vigie itself heeds VIGIE_HOME (where all is kept), VIGIE_DEBUG=1 and NO_COLOR.""",
+    "when": """\
+When a schedule comes: a plain phrase or a cron line, or several.
+  daily 22:00                 weekdays 08:00,12:00       weekly mon,thu 08:00
+  monthly 1,15 06:00          monthly last fri 18:00     yearly dec 24 18:00
+  hourly :15                  every 5m                   every 2 weeks on mon 08:00
+  every 5m after end          in 20m                     on 2026-12-24 18:00
+  daily 08:00 every 10m for 2h
+  at boot                     at login                   on idle 10m
+  on file in/*.csv created    on job NAME failed         on record NAME level error
+  */5 9-17 * * mon-fri        0 18 L * *                 @daily
+  --calendar 'Mon..Fri *-*-* 08:00'       an expression of systemd
+  --rrule 'FREQ=DAILY;BYHOUR=8'           a rule of RFC 5545
+vigie schedule next WHEN says how one is read, and when it comes.""",
+    "firing": """\
+One planned instant of a schedule, and what became of it (vigie schedule history NAME).
+  ran         it was started within a second
+  late        it was started later
+  caught-up   it was missed, and started afterwards
+  skipped     it was not started, because
+    overlap     an earlier run had not ended
+    condition   a condition did not hold
+    blackout    it fell into a blackout window
+    too-late    it would have started too late
+    asleep      the machine slept
+    down        no agent was running
+    paused      the schedule was paused
+    limit       the schedule has had all its runs""",
+    "policy": """\
+What a schedule heeds besides its time (options of vigie schedule add and edit).
+  overlap       an earlier run goes on: skip, queue-one, queue-all=N, parallel, replace
+  catch-up      instants missed in a downtime: none, latest, all=N
+  lateness      never start later than this
+  jitter        spread the starts over so long
+  if, if-wait   what must hold, and how long to wait for it
+  blackout      when nothing starts: 22:00-06:00, sat,sun, mon-fri 09:00-17:00
+  max-runs      so many runs, and it is done
+  delete-after  so long after its end it is removed
+  history       records that are kept
+Paused (vigie schedule pause NAME), it starts nothing.""",
+    "schedule": "Triggers, policies and a task: runs the task at set times, or when something happens.",
+    "trigger": "What makes a schedule come: times, an interval, or something that happens (vigie help when).",
     "task": "What to run and how: argv, shell line, script file or Python function; directory, environment, limits.",
     "job": "One request to run a task once, kept by the agent. Its id is never used twice.",
     "attempt": "One execution of a job; retries add attempts.",

@@ -18,7 +18,7 @@ from vigie.store.schedules import ScheduleRow
 if TYPE_CHECKING:
     from vigie.store.sqlite import Store
 
-__all__ = ["Manifests"]
+__all__ = ["Manifests", "parse_part"]
 
 #: Rows of one kind, as they are sent: kind, rows.
 Part = list[tuple[str, list[list[Any]]]]
@@ -43,12 +43,6 @@ class Manifests:
     def column(self, name: str, bind: Sequence[Any] = ()) -> list[Any]:
         """Give the first column of a named query."""
         return [row[0] for row in self.run(name, bind)]
-
-    def changed(self, name: str, bind: Sequence[Any] = ()) -> int:
-        """Run a named query and give how many rows it wrote."""
-        before = self.store.db.total_changes()
-        self.run(name, bind)
-        return self.store.db.total_changes() - before
 
     # --- what waits -----------------------------------------------------------
 

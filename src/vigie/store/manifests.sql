@@ -127,15 +127,16 @@ DELETE FROM firings WHERE outcome IS NULL AND due > ?1 AND schedule IN (
 -- name: move
 -- They come at other times from now on; what they have done stays.
 UPDATE schedules SET triggers = n.triggers, zones = n.zones, relative = n.relative, shift = 0, again = n.again,
-    occasions = n.occasions, planned = n.planned, next = CASE state WHEN 'paused' THEN NULL ELSE n.next END,
-    state = CASE state WHEN 'done' THEN 'active' ELSE state END
+    occasions = n.occasions, planned = n.planned, next = CASE schedules.state WHEN 'paused' THEN NULL ELSE n.next END,
+    until = CASE schedules.state WHEN 'done' THEN NULL ELSE schedules.until END,
+    state = CASE schedules.state WHEN 'done' THEN 'active' ELSE schedules.state END
 FROM temp.new_schedules n WHERE n.name = schedules.name AND n.how = 'move';
 
 -- name: change
 -- What else is another.
 UPDATE schedules SET spec = n.spec, policy = n.policy, task = t.id, context = c.id, args = CAST(n.args AS BLOB),
     encoding = n.encoding, job = n.job, changed = ?1,
-    due = CASE state WHEN 'paused' THEN NULL ELSE next + n.delay END
+    due = CASE schedules.state WHEN 'paused' THEN NULL ELSE schedules.next + n.delay END
 FROM temp.new_schedules n JOIN tasks t ON t.digest = n.task JOIN temp.new_contexts c ON c.digest = n.context
 WHERE n.name = schedules.name AND n.how <> 'add';
 
@@ -183,7 +184,7 @@ DELETE FROM queues WHERE name = ?;
 -- name: eventful
 -- New ones, and those with other triggers, that count from their runs or wait for something.
 SELECT s.* FROM temp.new_schedules n JOIN schedules s ON s.name = n.name
-WHERE n.how <> 'keep' AND (s.again = 1 OR s.occasions = 1);
+WHERE n.how <> 'keep' AND (n.again = 1 OR n.occasions = 1);
 
 -- name: not_again
 -- Those that do not count from their runs, or not any more.

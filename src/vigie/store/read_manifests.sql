@@ -10,7 +10,7 @@ SELECT name, spec FROM schedules WHERE owner = :owner AND name > :after ORDER BY
 
 -- name: standing
 -- How some schedules stand (JSON list of names).
-SELECT name, owner, policy, state, planned, created, started, ended, next, due
+SELECT name, state, planned, created, started, ended, next, due, runs - by_hand AS runs
 FROM schedules WHERE name IN (SELECT value FROM json_each(:names));
 
 -- name: declared

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vigie.store import sql
@@ -49,6 +50,7 @@ class ScheduleRow(NamedTuple):
     started: int | None
     ended: int | None
     runs: int
+    by_hand: int
 
 
 class FiringRow(NamedTuple):
@@ -72,6 +74,7 @@ class FiringRow(NamedTuple):
     runs: int
     again: int
     triggers: str
+    next: int | None
 
 
 class Schedules:
@@ -95,6 +98,10 @@ class Schedules:
     def numbered(self, number: int) -> ScheduleRow | None:
         """Give a schedule by its number."""
         return next(iter(self._rows("by_id", (number,))), None)
+
+    def over(self, number: int) -> ScheduleRow | None:
+        """Give a schedule if nothing more can come of it and all that came is decided."""
+        return next(iter(self._rows("over", (number,))), None)
 
     def owned(self, owner: str) -> list[ScheduleRow]:
         """Give what a file declares."""
@@ -160,7 +167,7 @@ class Schedules:
                 for job, (row, _) in enumerate(firings, first)
             ),
         )  # fmt: skip
-        db.executemany(self._sql["ran"], ((1, now, row.schedule) for row, _ in firings))
+        db.executemany(self._sql["ran"], ((0, now, row.schedule) for row, _ in firings))
 
     def skip(self, number: int, first: int, last: int, count: int, reason: str, detail: str | None, now: int) -> None:
         """Record instants that passed without a run."""
@@ -179,11 +186,13 @@ class Schedules:
         return self.store.db.changes() == 1
 
 
+@lru_cache(maxsize=1_000)
 def queue_of(job: str, queue: str) -> str:
     """Give the queue that the stored options of jobs name, else the usual one."""
     return queue if job == "{}" else str(json.loads(job).get("queue", queue))
 
 
+@lru_cache(maxsize=1_000)
 def priority_of(job: str) -> int:
     """Give the priority that the stored options of jobs name."""
     return 0 if job == "{}" else int(json.loads(job).get("priority", 0))

@@ -12,6 +12,7 @@ VALUES (:name, :owner, :spec, :triggers, :policy, :task, :context, :args, :encod
 UPDATE schedules SET owner = :owner, spec = :spec, triggers = :triggers, policy = :policy, task = :task,
     context = :context, args = :args, encoding = :encoding, job = :job, zones = :zones, relative = :relative, shift = 0,
     again = :again, occasions = :occasions, changed = :changed, planned = :planned, next = :next, due = :due,
+    until = CASE state WHEN 'done' THEN NULL ELSE until END,
     state = CASE state WHEN 'done' THEN 'active' ELSE state END
 WHERE id = :id;
 
@@ -22,6 +23,11 @@ SELECT * FROM schedules WHERE name = ?;
 -- name: by_id
 -- A schedule by its number.
 SELECT * FROM schedules WHERE id = ?;
+
+-- name: over
+-- A schedule of which nothing more can come, and nothing is undecided.
+SELECT * FROM schedules WHERE id = ? AND state = 'active' AND next IS NULL AND again = 0 AND occasions = 0
+    AND NOT EXISTS (SELECT 1 FROM firings WHERE schedule = schedules.id AND outcome IS NULL);
 
 -- name: owned
 -- What a file declares.
@@ -60,8 +66,8 @@ SELECT * FROM schedules WHERE until <= ? ORDER BY until, id LIMIT 500;
 SELECT min(until) FROM schedules WHERE until IS NOT NULL;
 
 -- name: ran
--- A run began (how many, when, id).
-UPDATE schedules SET runs = runs + ?, started = ? WHERE id = ?;
+-- A run began (1 if by hand, when, id).
+UPDATE schedules SET runs = runs + 1, by_hand = by_hand + ?, started = ? WHERE id = ?;
 
 -- name: ended
 -- A run of one that counts from its ends is over.
@@ -101,7 +107,7 @@ SELECT due, schedule, instant FROM firings WHERE outcome IS NULL ORDER BY due LI
 -- name: deciding
 -- Firings about to be decided, with what their schedules say (JSON list of [schedule, instant]).
 SELECT f.schedule, f.instant, f.due, f.missed, f.cause, f.reason AS waits, f.at AS since, s.name, s.policy, s.task,
-    s.context, s.args, s.encoding, s.job, s.state, s.runs, s.again, s.triggers
+    s.context, s.args, s.encoding, s.job, s.state, s.runs - s.by_hand, s.again, s.triggers, s.next
 FROM json_each(?) e
 JOIN firings f ON f.schedule = e.value ->> 0 AND f.instant = e.value ->> 1
 JOIN schedules s ON s.id = f.schedule

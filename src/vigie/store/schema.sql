@@ -223,12 +223,14 @@ CREATE TABLE schedules (
     due      INTEGER,                  -- "next" with its jitter
     started  INTEGER,                  -- its last run
     ended    INTEGER,
-    runs     INTEGER NOT NULL DEFAULT 0
+    runs     INTEGER NOT NULL DEFAULT 0,   -- all of them …
+    by_hand  INTEGER NOT NULL DEFAULT 0    -- … and how many of them somebody asked for
 );
 CREATE INDEX schedules_due ON schedules (due) WHERE due IS NOT NULL;
 CREATE INDEX schedules_until ON schedules (until) WHERE until IS NOT NULL;
 CREATE INDEX schedules_occasions ON schedules (id) WHERE occasions = 1;
 CREATE INDEX schedules_again ON schedules (name) WHERE again = 1;
+CREATE INDEX schedules_owner ON schedules (owner, name) WHERE owner IS NOT NULL;
 CREATE INDEX schedules_relative ON schedules (id) WHERE relative = 1;
 
 -- What became of each planned instant; "outcome" NULL: it is still to come, or waits for a condition.

@@ -218,7 +218,7 @@ class _Item:
         low, high = self.which.low, {DATE: 28, WEEKDAY: 6}.get(self.which, self.which.high)
         if found[1]:
             low, high = self._range(f"{found[1]}-{found[2]}", found.start(1))
-        from hashlib import blake2b
+        from vigie.digests import blake2b
 
         digest = blake2b(f"{self.which.name} {self.seed}".encode(errors="replace"), digest_size=8).digest()
         spread = int.from_bytes(digest, "big")

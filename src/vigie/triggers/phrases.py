@@ -4,6 +4,7 @@ The first word says what kind of phrase it is::
 
     daily 22:00                         every 5m
     weekdays 08:00, 12:00               every 2 hours from 08:00
+    mon-fri 08:00                       fri 18:00
     weekly mon,thu 08:00                every 5m after end
     monthly last fri 18:00              every 2 weeks on mon,thu 08:00
     yearly dec 24 18:00                 every 3 days at 04:00
@@ -127,8 +128,9 @@ def parse_phrase(text: str, zone: Zone, now: int, path: Callable[[str], str] = s
     """
     words = Words(text)
     reader = _Reader(words, zone, now, path)
-    first = words.take()
-    read = _READERS.get(first)
+    if is_weekday(words.peek()) and words.peek() not in _READERS:
+        return reader.weekly()
+    read = _READERS.get(words.take())
     if read is None:
         words = Words(text)
         words.fail("phrase of time", "daily 22:00, weekly mon 08:00, every 5m, at boot …", FIRST_WORDS)
