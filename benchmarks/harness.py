@@ -7,6 +7,7 @@ so that a drift of the machine's speed falls on all.
 
 from __future__ import annotations
 
+import math
 import statistics
 import subprocess
 import time
@@ -107,6 +108,15 @@ def spread(values: Sequence[float]) -> str:
     """
     middle = figure(statistics.median(values))
     return middle if len(values) == 1 else f"{middle} ({figure(min(values))} to {figure(max(values))})"
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Give the value that this share of some values do not exceed.
+
+    >>> quantile([3, 1, 2], 0.5), quantile([3, 1, 2], 0.99)
+    (2, 3)
+    """
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def in_turn(sides: Sequence[Side], rounds: int) -> list[list[float]]:

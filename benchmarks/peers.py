@@ -20,6 +20,9 @@ HUEY = "huey==2.5.3"
 CELERY = ("celery[redis]==5.5.3",)
 JOBLIB = "joblib==1.6.0"
 MPIRE = "mpire==2.10.2"
+APSCHEDULER = ("APScheduler==3.11.3", "SQLAlchemy==2.1.9")
+CRONITER = "croniter==7.0.0"
+CRONSIM = "cronsim==2.8"
 #: No peer: what both sides of a bench send about.
 NUMPY = "numpy==2.4.6"
 

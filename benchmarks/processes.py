@@ -26,9 +26,13 @@ class Memory:
 
     def growth(self) -> int:
         """Give the bytes by which the peak since is over what it was."""
-        with open(f"/proc/{self.pid}/status", encoding="utf-8") as file:
-            peak = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))
-        return max(0, peak - self._before)
+        return max(0, peak(self.pid) - self._before)
+
+
+def peak(pid: int) -> int:
+    """Give the most bytes that a process has had resident."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))
 
 
 def processor(pid: int) -> float:
