@@ -275,9 +275,11 @@ asyncio.run(main())
 """,
     "unclosed": r"""
 import asyncio, os, signal, vigie
+other = []
 async def item(n):
     os.write(1, b"begun\n")
-    if n: await asyncio.sleep(600)
+    if n: other.append(n); await asyncio.sleep(600)
+    while not other: await asyncio.sleep(0)
 run = vigie.map(item, range(2), on="async", limit=2)
 next(run)
 os.kill(os.getpid(), signal.SIGINT)

@@ -124,7 +124,8 @@ class Launched:
         # An interrupt may come between any two steps of whoever would close it. At the end of the
         # interpreter there is nothing to do that with, and the lifeline ends it.
         if sys is not None and not sys.is_finalizing() and self._lifeline >= 0 and self._owner == os.getpid():
-            self.discard()
+            with Shield():  # nor may another come between these
+                self.discard()
 
 
 def _forked() -> None:
