@@ -130,9 +130,11 @@ def test_what_ended_and_was_reaped_without_a_keeper_is_lost(bench: Bench, orphan
     first.kill()
     first.wait()
     os.kill(pid, signal.SIGKILL)
+    ticks = procs.start_ticks(pid)
     assert reap(pid) == -signal.SIGKILL
     bench.start()
-    assert bench.connect().replay() == [{"op": "lost", "mark": "1.1", "replay": True}]
+    lost = {"op": "lost", "mark": "1.1", "replay": True, "pid": pid, "start_ticks": ticks}
+    assert bench.connect().replay() == [lost]
 
 
 def test_an_end_is_written_before_it_is_told(bench: Bench, orphanage: None) -> None:
@@ -167,7 +169,8 @@ def test_a_number_given_to_another_process_is_not_adopted(bench: Bench) -> None:
     entries = [{"k": "boot", "boot": procs.boot_id()}, {"k": "started", "mark": "2.1", **other}]
     Path(bench.home.keeper_journal).write_text("".join(json.dumps(one) + "\n" for one in entries))
     bench.start()
-    assert bench.connect().replay() == [{"op": "lost", "mark": "2.1", "replay": True}]
+    identity = {"pid": other["pid"], "start_ticks": other["ticks"]}
+    assert bench.connect().replay() == [{"op": "lost", "mark": "2.1", "replay": True, **identity}]
 
 
 @pytest.mark.slow

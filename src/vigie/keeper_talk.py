@@ -240,6 +240,9 @@ def _as_message(said: dict[str, object], kind: str, replay: bool) -> dict[str, o
         message |= {"started_at": said["at"], "started_mono": said["mono"]}
     elif said["k"] == "failed":
         message |= {key: said[key] for key in ("errno", "error", "message", "what")}
+    elif "pid" in said:
+        # Lost to us, after it began: as an orphan it may have come to the agent.
+        message |= {"pid": said["pid"], "start_ticks": said["ticks"]}
     return message
 
 

@@ -295,6 +295,8 @@ class Agent:
             self.watch.follow(mark, said["pid"], said["start_ticks"])
         elif op in ("ended", "lost") and said.get("exit_code") is None and said.get("signal") is None:
             # It may be that we know what the keeper cannot.
+            if "start_ticks" in said:
+                self.watch.follow(mark, said["pid"], said["start_ticks"])
             known = self.watch.learn(mark)
             if known is not None:
                 said = {"at": self.clock.wall(), "mono": self.clock.mono(), **said, **known, "op": "ended"}
