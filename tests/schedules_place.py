@@ -73,15 +73,18 @@ class Place:
         self.store = Store(str(path / "vigie.db"))
         self.hands = Mock()
         self.core = Core(self.store, self.clock, self.hands, ("host", "agent", boot), Marks("/h"))
-        dispatch = Dispatch(self.core, 2)
-        self.writer = Writer(self.core, dispatch, self.loop)
-        self.control = Control(self.core, dispatch)
+        self.dispatch = Dispatch(self.core, 2)
+        self.writer = Writer(self.core, self.dispatch, self.loop)
+        self.control = Control(self.core, self.dispatch)
         self.duty = Schedules(self.core, self.writer, self.loop)
         self.hands.finished.side_effect = self.duty.job_ended
         self.asked = ScheduleControl(self.core, self.duty)
         self.core.learners.append(self.duty.learn)
         self.core.moved = self.duty.clock_set
         self.core.reload()
+        self.begin()
+
+    def begin(self) -> None:
         self.writer.post(self.duty.begin)
         self.turn()
 

@@ -48,7 +48,7 @@ def test_add_says_how_it_was_read_and_the_next_three_instants(vigie: Program) ->
     assert "added nightly: at 02:00 every day" in said
     assert len(re.findall(r"\d{4}-\d\d-\d\d 02:00\+0[12]:00", said)) == 3
     assert "(Europe/Paris)" in said
-    assert "runs until this machine restarts; `@reboot vigie agent start` in your crontab makes it last" in said
+    assert "runs until this machine restarts, and from `vigie agent start` on after that" in said
 
 
 def test_several_triggers_of_all_kinds(vigie: Program) -> None:
@@ -288,3 +288,15 @@ def test_completion_knows_names_and_actions(vigie: Program) -> None:
     assert vigie("__complete", "schedule", "pa", check=True).stdout.startswith("pause")
     assert vigie("__complete", "schedule", "show", "", check=True).stdout == "nightly\n"
     assert "Europe/Paris" in vigie("__complete", "schedule", "add", "x", "--timezone", "Europe/Pa", check=True).stdout
+
+
+def test_records_written_before_a_kill_set_it_off_once(vigie: Program) -> None:
+    add(vigie, "alarm", "on record talk* matching boo", "--overlap", "parallel", command=("true",))
+    jobs = []
+    for number in range(4):
+        jobs.append(vigie("start", "-n", f"talk{number}", "--", "echo", "boo", check=True).stdout.strip())
+        wait(vigie, jobs[-1])
+        os.kill(json.loads(vigie("agent", "status", "--json", check=True).stdout)["pid"], 9)
+        vigie("agent", "start", check=True)
+    rows = until(lambda: found if len(found := fired(vigie, "alarm")) >= 4 else None)
+    assert sorted(row["cause"] for row in rows) == sorted(f"record:{job}" for job in jobs)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from itertools import islice
 from typing import Any
 
 from vigie import view, zones
@@ -64,8 +63,8 @@ class Agenda:
         found = [] if self.row["waiting"] is None or self.row["waiting"] < now else [self.row["waiting"]]
         since = max(self.row["planned"], now)
         if timed is not None:
-            found += islice(timed.after(since), count)
-        if self.row["next"] is not None and self.row["next"] not in found:
+            found += self.policy.free(timed.after(since), self.zone, count)
+        if self.row["next"] is not None and self.row["next"] not in found and not self.policy.blackouts:
             found.append(self.row["next"])
         return sorted(instant + delay(policy, self.row["name"], instant) for instant in set(found))[:count]
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from vigie import environment, zones
 from vigie.errors import UsageError
+from vigie.filemark import FILE_MARK, shell_line
 from vigie.policies import FIELDS as POLICIES
 from vigie.policies import Policy, parse_policy
 from vigie.submission import Options, Submission, check_name, command, function, shell, what
+from vigie.triggers.occasions import OnFile
 from vigie.triggers.when import KEYS as TRIGGERS
 from vigie.triggers.when import When, parse_when
 
@@ -144,7 +146,18 @@ def schedule(
         submission = task({**found, **own}, base=base)
     else:
         submission = task(own, base=base, of=f"schedule {name}")
+    if submission is not None and any(isinstance(each, OnFile) for each in when.occasions):
+        _no_file_in_a_line(name, submission.task.get("argv") or [])
     return Scheduled(name, dict(given), when, submission, policy)
+
+
+def _no_file_in_a_line(name: str, argv: list[str]) -> None:
+    """Refuse a shell's line with the mark of a file: what the path says would be run."""
+    line = shell_line(argv)
+    if line < len(argv) and FILE_MARK in argv[line]:
+        raise UsageError(
+            f"schedule {name}: {FILE_MARK} in a shell's line would be read by the shell", 'write "$VIGIE_FILE"'
+        )
 
 
 def read_when(value: Any, *, now: int | None = None, base: str | None = None, seed: str | None = None) -> When:

@@ -28,6 +28,7 @@ __all__ = [
     "among",
     "delay",
     "judge",
+    "longest_delay",
     "settle",
 ]
 
@@ -151,3 +152,12 @@ def delay(policy: Policy, name: str, instant: int) -> int:
     seed = f"{name}\0{instant}" if policy.random else name
     number = int.from_bytes(blake2b(seed.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
     return number % (policy.jitter + 1)
+
+
+def longest_delay(policy: Policy, name: str) -> int:
+    """Give the longest jitter of an instant in µs.
+
+    >>> longest_delay(Policy(jitter=10, random=True), "nightly")
+    10
+    """
+    return policy.jitter if policy.random else delay(policy, name, 0)

@@ -13,6 +13,7 @@ __all__ = [
     "FINISHED",
     "JOB_STATES",
     "REASONS",
+    "SCHEDULES",
     "STREAMS",
     "TASK_DEFAULTS",
     "cores",
@@ -30,6 +31,8 @@ REASONS = ("exit", "signal", "timeout", "exception", "spawn", "oom", "dependency
 STREAMS = ("output", "error", "warning", "info", "debug", "log", "progress", "checkpoint", "result")
 
 DEFAULT_QUEUE = "default"
+#: In which the jobs of schedules run, unless they name another.
+SCHEDULES = "schedules"
 
 #: Durations in µs, sizes in bytes.
 TASK_DEFAULTS: dict[str, object] = {

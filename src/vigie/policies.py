@@ -7,12 +7,15 @@ of what differs from the defaults, in the words of ``vigie.toml``.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from vigie.errors import UsageError
-from vigie.triggers.wall import DAY, HOUR, MINUTE, weekday
+from vigie.triggers.wall import DAY, HOUR, MINUTE, Zone, weekday
 from vigie.values import format_duration, format_size, parse_duration, parse_size
 
 __all__ = ["DEFAULT", "FIELDS", "OVERLAPS", "Blackout", "Condition", "Policy", "parse_policy"]
@@ -21,6 +24,8 @@ OVERLAPS = ("skip", "queue_one", "queue_all", "parallel", "replace")
 CATCH_UPS = ("none", "latest", "all")
 #: How many wait at most for "queue_all", and are caught up at most for "all", unless a number is given.
 MOST = 100
+#: Instants among which one outside all blackouts is looked for.
+SEARCHED = 10_000
 #: Records of a schedule that are kept.
 HISTORY = 100
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -156,6 +161,13 @@ class Policy:
     max_runs: int | None = None
     history: int = HISTORY
 
+    def free(self, instants: Iterator[int], zone: Zone, count: int) -> list[int]:
+        """Give the first so many of some instants (µs UTC) that lie in no blackout; of those to be found soon."""
+        if self.blackouts:
+            seen = islice(instants, SEARCHED)
+            instants = (each for each in seen if not any(window.covers(zone.wall(each)) for window in self.blackouts))
+        return list(islice(instants, count))
+
     def describe(self) -> list[str]:
         """Say what differs from the defaults, a sentence each."""
         said: list[str] = []
@@ -200,7 +212,9 @@ def _word(option: str, words: tuple[str, ...], limited: str) -> Any:
         word = word.strip().lower().replace("-", "_")
         if word not in words or (equals and word != limited):
             shown = ", ".join(each.replace("_", "-") + ("[=N]" if each == limited else "") for each in words)
-            raise UsageError(f"{option}: {value!r} is none of {shown}", f"{option} {words[0]}")
+            close = difflib.get_close_matches(word, words, 1)
+            hint = f"did you mean {close[0].replace('_', '-')}?" if close else "vigie help policy"
+            raise UsageError(f"{option}: {value!r} is none of {shown}", hint)
         found: dict[str, Any] = {option.replace("-", "_"): word}
         if equals:
             found[option.replace("-", "_") + "_limit"] = _count(option)(number.strip())
@@ -248,8 +262,18 @@ def _condition(value: Any) -> Condition:
     raise UsageError(f"if: {value!r} is no condition", hint)
 
 
+def _lateness(value: Any) -> int:
+    found = parse_duration(value, "lateness")
+    if found < 1_000_000:
+        raise UsageError(f"lateness: {value} is less than any start takes", "1s or more")
+    return found
+
+
 def _positive(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no number") from None
     if not 0 < number < float("inf"):
         raise UsageError(f"{text} is not above zero")
     return number
@@ -263,7 +287,7 @@ def _each(read: Any) -> Any:
 FIELDS: dict[str, Any] = {
     "overlap": _word("overlap", OVERLAPS, "queue_all"),
     "catch_up": _word("catch-up", CATCH_UPS, "all"),
-    "lateness": lambda value: {"lateness": parse_duration(value, "lateness")},
+    "lateness": lambda value: {"lateness": _lateness(value)},
     "jitter": _jitter,
     "if": lambda value: {"conditions": _each(_condition)(value)},
     "if_wait": lambda value: {"patience": parse_duration(value, "if_wait")},
@@ -293,6 +317,8 @@ def parse_policy(given: dict[str, Any]) -> Policy:
         if value is not None:
             found.update(read(value))
     policy = dataclasses.replace(DEFAULT, **found)
+    if any(window.days == frozenset(range(7)) and window.end - window.start == DAY for window in policy.blackouts):
+        raise UsageError("blackout: it covers every day from midnight to midnight: nothing would ever start")
     if policy.catch_up == "all" and policy.overlap == "skip":
         raise UsageError(
             "catch-up all with overlap skip: the first run caught up would make all others be skipped",

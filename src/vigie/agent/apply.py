@@ -132,6 +132,8 @@ class Apply:
         for name in ("tell_changes", "tell_declared", "tell_gone"):
             store.run(name, by)
         store.run("tasks")
+        for row in store.come(now):
+            self.schedules.duty.see_to(row)
         store.run("withdraw", (now,))
         store.run("add", (owner, now))
         store.run("move")
@@ -175,7 +177,7 @@ class Apply:
         for row in store.touched():
             when = read(row.triggers)
             if when.again:
-                duty.again.add(row.name)
+                duty.follow_runs(row.name)
             if when.occasions:
                 duty.happenings.baseline(row.id, when.occasions)
         for name in {name for text in store.column("zones") for name in text.split()}:

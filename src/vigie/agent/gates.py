@@ -16,21 +16,26 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from vigie.model import TASK_DEFAULTS
+from vigie.lifecycle import StopAsked
+from vigie.model import FINISHED, TASK_DEFAULTS
 from vigie.policies import Condition, Policy
 from vigie.store.schedules import FiringRow
 
 if TYPE_CHECKING:
     from vigie.agent.schedules import Schedules
 
-__all__ = ["Gates", "holds", "idle_time"]
+__all__ = ["Gates", "asks", "holds", "idle_time"]
+
+#: A job that answers for a schedule is called as that is, and this.
+QUESTION = ": if"
 
 #: A command that failed is asked again after (µs).
 AGAIN = 60_000_000
 #: A command that answers nothing for so long (µs) has failed.
 PATIENCE = 60_000_000
 
-Key = tuple[int, int]
+#: Schedule, instant, and the command.
+Key = tuple[int, int, tuple[str, ...]]
 
 
 class Gates:
@@ -43,6 +48,11 @@ class Gates:
         self._refused: dict[Key, int] = {}
         self._said_yes: set[Key] = set()
 
+    def learn(self) -> None:
+        """Forget what was never asked: its transaction was undone, and another job may get the same number."""
+        store = self.duty.core.store
+        self._asked = {key: job for key, job in self._asked.items() if store.state_of(job) is not None}
+
     def lacking(self, row: FiringRow, policy: Policy) -> str | None:
         """Give in words the first condition of a firing that does not hold; None when all do."""
         for condition in policy.conditions:
@@ -52,10 +62,10 @@ class Gates:
 
     def _command(self, row: FiringRow, condition: Condition) -> bool:
         """Tell whether the command has succeeded; ask it if it has not been asked lately."""
-        key = (row.schedule, row.instant)
+        key = (row.schedule, row.instant, condition.value)
         if key in self._said_yes:
             return True
-        now = self.duty.core.clock.wall()
+        now = self.duty.core.clock.mono()
         if key not in self._asked and now - self._refused.get(key, now - AGAIN) >= AGAIN:
             self._asked[key] = self._ask(row, condition)
         return False
@@ -68,7 +78,7 @@ class Gates:
         now = core.clock.wall()
         fields = json.loads(row.job)
         self.duty.store.run("insert_job", (
-            job, f"{row.name}: if", core.store.intern_task(task, None), row.context, None, None, "queued", None,
+            job, row.name + QUESTION, core.store.intern_task(task, None), row.context, None, None, "queued", None,
             fields.get("queue", "schedules"), 0, 0, now, None, None,
         ))  # fmt: skip
         core.log("submitted", job, thing=f"schedule:{row.name}", after="queued", detail=task["label"])
@@ -84,8 +94,8 @@ class Gates:
                 if state == "completed":
                     self._said_yes.add(key)
                 else:
-                    self._refused[key] = self.duty.core.clock.wall()
-                self.duty.look_again(*key)
+                    self._refused[key] = self.duty.core.clock.mono()
+                self.duty.look_again(*key[:2])
 
     @property
     def asked(self) -> bool:
@@ -93,13 +103,25 @@ class Gates:
         return bool(self._asked)
 
     def forget(self, schedule: int, instant: int) -> None:
-        """Forget what was asked for a firing that is decided."""
+        """Forget what was asked for a firing that is decided, and ask no more."""
         if not (self._said_yes or self._refused or self._asked):
             return
-        key = (schedule, instant)
-        self._said_yes.discard(key)
-        self._refused.pop(key, None)
-        self._asked.pop(key, None)
+        core = self.duty.core
+        for key in [key for key in (*self._said_yes, *self._refused, *self._asked) if key[:2] == (schedule, instant)]:
+            self._said_yes.discard(key)
+            self._refused.pop(key, None)
+            row = core.store.job(self._asked.pop(key, 0))
+            if row is not None and row.state not in FINISHED:
+                core.step(row, StopAsked())
+
+
+def asks(name: str | None, schedule: str | None) -> bool:
+    """Tell whether a job is the command of a condition, of which nobody but its firing wants to hear.
+
+    >>> asks("nightly: if", None), asks("nightly", "nightly")
+    (True, False)
+    """
+    return schedule is None and name is not None and name.endswith(QUESTION)
 
 
 def holds(condition: Condition) -> bool:

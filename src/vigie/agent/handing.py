@@ -2,7 +2,7 @@
 
 The path stands in the variable ``VIGIE_FILE``, and in the place of ``{file}`` wherever that
 stands in the words of a command or in the JSON arguments of a function. Whatever the path
-is, it stays one word and is read by no shell.
+is, it stays one word and is read by no shell: in a shell's line ``{file}`` stays as it is.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ from __future__ import annotations
 import json
 import os
 from typing import Any
+from urllib.parse import quote, unquote_to_bytes
 
+from vigie.filemark import FILE_MARK as MARK
+from vigie.filemark import shell_line
 from vigie.store.rows import split_items
 from vigie.store.schedules import FiringRow
 from vigie.store.sqlite import Store
 
-__all__ = ["MARK", "handed"]
+__all__ = ["MARK", "cause_of", "handed", "path_of"]
 
-MARK = "{file}"
 _FILE = "file:"
+#: Before a path that is no text: its bytes, percent-encoded.
+_BYTES = "file-bytes:"
 _COLUMNS = (
     "kind", "argv", "function", "code", "label", "timeout", "retries", "backoff", "backoff_max", "jitter", "grace",
     "fresh", "on_lost", "max_output",
@@ -27,20 +31,44 @@ _COLUMNS = (
 
 def handed(store: Store, row: FiringRow) -> FiringRow:
     """Give a firing with task, context and arguments as its job gets them."""
-    if row.cause is None or not row.cause.startswith(_FILE):
+    if row.cause is None or not row.cause.startswith((_FILE, _BYTES)):
         return row
-    path = row.cause.removeprefix(_FILE)
+    path = path_of(row.cause)
     return row._replace(
         task=_task(store, row.task, path), context=_context(store, row.context, path), args=_arguments(row, path)
     )
 
 
+def cause_of(path: bytes) -> str:
+    """Give what a firing that a file made is recorded with.
+
+    >>> cause_of(b"/in/a b"), cause_of(b"/in/\\xff")
+    ('file:/in/a b', 'file-bytes:/in/%FF')
+    """
+    try:
+        return _FILE + path.decode()
+    except UnicodeDecodeError:
+        return _BYTES + quote(path)
+
+
+def path_of(cause: str) -> str:
+    """Give the path back, as programs in Python have it.
+
+    >>> path_of("file:/in/a b"), path_of("file-bytes:/in/%FF")
+    ('/in/a b', '/in/\\udcff')
+    """
+    if cause.startswith(_BYTES):
+        return os.fsdecode(unquote_to_bytes(cause.removeprefix(_BYTES)))
+    return cause.removeprefix(_FILE)
+
+
 def _task(store: Store, number: int, path: str) -> int:
     task: dict[str, Any] = dict(zip(_COLUMNS, store.schedules.run("task", (number,)).fetchone(), strict=True))
     argv = split_items(task["argv"])
-    if not any(MARK in word for word in argv):
+    line = shell_line(argv)
+    if not any(MARK in word for word in argv[:line] + argv[line + 1 :]):
         return number
-    task["argv"] = [word.replace(MARK, path) for word in argv]
+    task["argv"] = [word if at == line else word.replace(MARK, path) for at, word in enumerate(argv)]
     task["label"] = task["label"].replace(MARK, os.fsencode(path).decode("utf-8", "replace"))
     return store.intern_task(task, task["code"])
 

@@ -10,14 +10,17 @@ firing, so that it is handed out once, whoever dies in between.
 from __future__ import annotations
 
 import asyncio
-import glob
 import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from vigie import firing as rules
 from vigie.agent import presence
+from vigie.agent.gates import asks
+from vigie.agent.glances import Mark, glance, glances
+from vigie.agent.handing import cause_of
 from vigie.agent.whens import policy_of, read
+from vigie.errors import VigieError
 from vigie.store.schedules import ScheduleRow
 from vigie.triggers.occasions import AtBoot, AtLogin, OnFile, OnIdle, OnJob, OnRecord
 
@@ -26,29 +29,15 @@ if TYPE_CHECKING:
     from vigie.agent.schedules import Schedules
     from vigie.triggers.occasions import Occasion
 
-__all__ = ["Happenings", "glance"]
+__all__ = ["Happenings"]
 
 #: Seconds between two looks, and how many times longer than a look they are at least.
 EVERY = 1.0
 SPARING = 20
+#: What stands among the files that a schedule has seen for a pattern itself: before it they are new to nobody.
+_BEGUN = b"\0"
 #: Files of one schedule that are taken in one look.
 MANY = 1_000
-
-#: Size and time of change (ns): what tells one state of a file from another.
-Mark = tuple[int, int]
-
-
-def glance(pattern: str) -> dict[bytes, Mark]:
-    """Give the regular files of a pattern, each with its size and its time of change."""
-    found: dict[bytes, Mark] = {}
-    for name in glob.iglob(os.fsencode(pattern), recursive=True):
-        try:
-            state = os.stat(name)
-        except OSError:
-            continue
-        if state.st_mode & 0o170000 == 0o100000:
-            found[name] = (state.st_size, state.st_mtime_ns)
-    return found
 
 
 class Happenings:
@@ -93,6 +82,8 @@ class Happenings:
     def begin(self, boot: str, before: str | None) -> None:
         """Take note of the boot in which the agent runs, and of the last one it knew."""
         self._was_here = presence.logged_in() if before == boot else False
+        if self.listener is not None and OnRecord in self._looks_at:
+            self.listener.begin()
         if before is not None and before != boot:
             for row, occasions in self.waiting:
                 for each in occasions:
@@ -100,9 +91,17 @@ class Happenings:
                         self.happened(row, "boot", each)
 
     def baseline(self, number: int, occasions: Iterable[Occasion]) -> None:
-        """Take the files that are there when a schedule is made as seen."""
+        """Take the files that are there as seen, of each pattern that the schedule did not have before.
+
+        Raises
+        ------
+        Refused
+            When there are too many of them to look at.
+        """
+        seen = {path for path, _, _ in self.duty.store.run("seen", (number,))}
         for each in occasions:
-            if isinstance(each, OnFile):
+            if isinstance(each, OnFile) and _begun(each.pattern) not in seen:
+                self.duty.store.run("see", (number, _begun(each.pattern), 0, 0))
                 for path, (size, mtime) in glance(each.pattern).items():
                     self.duty.store.run("see", (number, path, size, mtime))
 
@@ -110,6 +109,10 @@ class Happenings:
         """Plan a firing for something that happened now (inside a transaction), unless it lies outside the limits."""
         duty = self.duty
         now = instant = duty.core.clock.wall()
+        known = duty.store.numbered(row.id)
+        if known is None or known.state != "active" or known.triggers != row.triggers:
+            # It was removed, paused or changed since.
+            return
         if not read(row.triggers).when.allows(what, now):
             return
         due = now + rules.delay(policy_of(row.policy), row.name, now)
@@ -128,6 +131,8 @@ class Happenings:
             if found is None:
                 continue
             name, state, schedule, tags = found
+            if asks(name, schedule):
+                continue
             for row, occasions in self.waiting:
                 for each in occasions if schedule != row.name else ():
                     if isinstance(each, OnJob) and each.matches(name, state, tags.split("\n"), schedule):
@@ -153,22 +158,33 @@ class Happenings:
             self.listener.close()
 
     def _look(self) -> None:
+        """Look: at files in a thread, since a disk may be slow and a tree large."""
+        patterns = [each.pattern for _, occasions in self.waiting for each in occasions if isinstance(each, OnFile)]
         began = self.loop.time()
+        if not patterns:
+            self._looked(began, {})
+            return
+        future = self.loop.run_in_executor(None, glances, patterns)
+        future.add_done_callback(lambda done: self._looked(began, done.result()))
+
+    def _looked(self, began: float, files: dict[str, dict[bytes, Mark] | VigieError]) -> None:
+        if self._timer is None:
+            return  # nobody wants to know any more
         try:
-            self.look()
+            self.look(files)
         finally:
             took = self.loop.time() - began
             self._timer = self.loop.call_later(max(EVERY, SPARING * took), self._look)
 
-    def look(self) -> None:
-        """Look at files, sessions, the load and what jobs have written, once."""
+    def look(self, files: dict[str, dict[bytes, Mark] | VigieError] | None = None) -> None:
+        """Look at files (unless they are given, by pattern), sessions, the load and what jobs have written, once."""
         if self.listener is not None and OnRecord in self._looks_at:
             self.listener.look(self.waiting)
         came = AtLogin in self._looks_at and self._somebody_came()
         for row, occasions in self.waiting:
             for each in occasions:
                 if isinstance(each, OnFile):
-                    self._files(row, each)
+                    self._files(row, each, (glances([each.pattern]) if files is None else files).get(each.pattern, {}))
                 elif isinstance(each, OnIdle) and self._is_quiet(row, each):
                     self.duty.writer.post(self.happened, row, "idle", each)
                 elif isinstance(each, AtLogin) and came:
@@ -198,9 +214,11 @@ class Happenings:
 
     # --- files ----------------------------------------------------------------
 
-    def _files(self, row: ScheduleRow, wanted: OnFile) -> None:
+    def _files(self, row: ScheduleRow, wanted: OnFile, found: dict[bytes, Mark] | VigieError) -> None:
+        if isinstance(found, VigieError):
+            self.duty.writer.post(self._give_up, row.id, found)
+            return
         seen: dict[bytes, Mark] = {path: (size, mtime) for path, size, mtime in self.duty.store.run("seen", (row.id,))}
-        found = glance(wanted.pattern)
         now = self.duty.core.clock.mono()
         new: list[tuple[bytes, Mark]] = []
         for path, mark in found.items():
@@ -208,9 +226,14 @@ class Happenings:
                 self._pending.pop((row.id, path), None)
             elif wanted.what != "settled" or self._has_settled((row.id, path), mark, now, wanted.settle):
                 new.append((path, mark))
-        gone = [path for path in seen if path not in found and not os.path.lexists(path)]
+        missing = (path for path in seen if path not in found and not path.startswith(_BEGUN))
+        gone = [path for path in missing if not os.path.lexists(path)]
         if new or gone:
             self.duty.writer.post(self._take, row, wanted, new[:MANY], gone)
+
+    def _give_up(self, number: int, error: VigieError) -> None:
+        with self.duty.aside(number):
+            raise error
 
     def _has_settled(self, key: tuple[int, bytes], mark: Mark, now: int, settle: int) -> bool:
         known, since = self._pending.get(key, (None, now))
@@ -229,7 +252,11 @@ class Happenings:
         for path, mark in new:
             if seen.get(path) != mark:
                 store.run("see", (row.id, path, *mark))
-                self.happened(current, "file:" + os.fsdecode(path), wanted)
+                self.happened(current, cause_of(path), wanted)
             self._pending.pop((row.id, path), None)
         for path in gone:
             store.run("unsee", (row.id, path))
+
+
+def _begun(pattern: str) -> bytes:
+    return _BEGUN + os.fsencode(pattern)

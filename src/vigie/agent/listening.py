@@ -27,6 +27,10 @@ __all__ = ["Listener"]
 
 #: Streams that are listened to: what a job says, not what it returns.
 HEARD = ("output", "error", "warning", "info", "debug", "log")
+#: So long (µs) before its end an agent may have looked last.
+MOMENT = 30_000_000
+#: Of each job about so many bytes are read in a look.
+MUCH = 4 << 20
 
 
 class _Job(NamedTuple):
@@ -44,6 +48,8 @@ class _Ear:
         self._output = Output(reader, home, job.id, position=position, streams=HEARD)
         self._cutter = Cutter(job.id, home.secret)
         self._job = job
+        #: All was read, and no more comes.
+        self.done = False
         if position is None and job.started < since:
             # What it wrote before the schedule was there concerns nobody.
             self._output.since(since)
@@ -58,9 +64,15 @@ class _Ear:
     def listen(self, wanted: Sequence[OnRecord]) -> OnRecord | None:
         """Read what has come; give one of those that a record of it matches."""
         self._output.refresh()
-        heard = self._first(wanted, (record for piece in self._output.pump() for record in self._cutter.feed(piece)))
+        heard, left = None, MUCH
+        for piece in self._output.pump():
+            heard = self._first(wanted, self._cutter.feed(piece)) or heard
+            left -= len(piece.data)
+            if left < 0:
+                return heard
+        self.done = self._output.ended
         # A line without an end is one when the job has ended.
-        return heard or (self._first(wanted, self._cutter.rest()) if self._output.ended else None)
+        return heard or (self._first(wanted, self._cutter.rest()) if self.done else None)
 
     def _first(self, wanted: Sequence[OnRecord], records: Iterable[Record]) -> OnRecord | None:
         heard: OnRecord | None = None
@@ -92,6 +104,10 @@ class Listener:
         self._ended: list[int] = []
         self._ears: dict[tuple[int, int], _Ear] = {}
 
+    def begin(self) -> None:
+        """Look once more at what ended while the agent before had no time to."""
+        self._ended += [job for (job,) in self.happenings.duty.store.run("ended_last", (MOMENT,))]
+
     def job_ended(self, job: int) -> None:
         """Look once more at what a job wrote that is over."""
         self._ended.append(job)
@@ -115,9 +131,10 @@ class Listener:
                 ]  # fmt: skip
                 if wanted and job.schedule != row.name:
                     self._listen(row, wanted, job)
-        gone = {key[1] for key in self._ears} - {job.id for job in jobs}
-        for key in [key for key in self._ears if key[1] in gone or key[1] in ended]:
+        alive = {job.id for job in jobs}
+        for key in [key for key, ear in self._ears.items() if ear.done or key[1] not in alive]:
             self._ears.pop(key).close()
+        self._ended += {key[1] for key in self._ears if key[1] in ended}
 
     def _jobs(self, ended: Sequence[int]) -> list[_Job]:
         rows = self.happenings.duty.store.run("writing", (json.dumps(ended),))

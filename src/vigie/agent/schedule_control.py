@@ -55,6 +55,7 @@ class ScheduleControl:
         owner = request.get("owner")
         if known is not None:
             self._may(known, owner, replace=bool(request.get("replace")))
+            known = self.duty.see_to(known)
         fields = self._fields(request, blobs, known)
         before = None if known is None else known.spec
         if known is None:
@@ -72,7 +73,7 @@ class ScheduleControl:
     def _known(self, name: str, when: When, before: ScheduleRow | None) -> None:
         """Tell the duty of a schedule that is new or another."""
         duty = self.duty
-        (duty.again.add if when.again else duty.again.discard)(name)
+        (duty.follow_runs if when.again else duty.again.discard)(name)
         for zone in when.zones:
             if zone.name not in self._prints:
                 self._prints[zone.name] = zones.fingerprint(zone)
@@ -126,7 +127,7 @@ class ScheduleControl:
         fields["next"] = following
         fields["due"] = None
         if following is not None and row.state != "paused":
-            fields["due"] = following + rules.delay(policy_of(policy), name, following)
+            fields["due"] = self.duty.due(row, following)
         return fields
 
     def _work(self, request: dict[str, Any], blobs: Sequence[bytes], known: ScheduleRow | None) -> dict[str, Any]:
@@ -167,7 +168,9 @@ class ScheduleControl:
             )
         if row.state == "done":
             raise Refused(f"schedule {row.name} has come to its end", f"vigie schedule edit {row.name}")
-        # What is planned and not due yet becomes part of the pause.
+        if row.state == "active":
+            row = self.duty.see_to(row)
+        # What is planned and still to come becomes part of the pause; what has come and was put off, may outlast it.
         withdrawn = [instant for (instant,) in self.store.run("withdraw_all", (row.id, now)).fetchall()]
         planned = min([row.planned, *(instant - 1 for instant in withdrawn)])
         self.store.run("state", ("paused", until, None, None, planned, row.id))

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 
 from vigie import firing as rules
 from vigie import lifecycle as lc
-from vigie import zones
 from vigie.agent.alarm import Alarm
 from vigie.agent.core import Core, Who
 from vigie.agent.gates import Gates
 from vigie.agent.handing import handed
 from vigie.agent.happenings import Happenings
-from vigie.agent.whens import Line, forget, line, policy_of, read
+from vigie.agent.rezone import Rezone
+from vigie.agent.whens import Line, line, policy_of, read
 from vigie.agent.writer import Writer
 from vigie.errors import VigieError
 from vigie.model import FINISHED
@@ -46,6 +46,8 @@ AHEAD = 2_000_000
 #: Schedules planned, and firings decided, in one transaction: at most so many, fewer where they take long (µs).
 PART, LEAST = 500, 50
 LONG = 30_000
+#: Schedules planned between two looks at the clock.
+SLICE = 20
 #: Firings that are decided together and have a line each in the timeline; more have one for all.
 FEW = 16
 #: Instants of one schedule planned at a time.
@@ -86,6 +88,7 @@ class Schedules:
         #: Since when somebody is here, and why nobody was before.
         self.back = core.clock.wall()
         self.absence = "down"
+        self.zones = Rezone(self)
         self._slept = self._sleep()
         self._posted = False
         self.happenings = Happenings(self, loop)
@@ -109,10 +112,7 @@ class Schedules:
     def step(self) -> None:
         """Decide what has come, plan what comes next."""
         self._posted = False
-        slept = self._sleep()
-        if slept - self._slept > NAP:
-            self.leave(self.core.clock.wall(), "asleep")
-        self._slept = slept
+        self._look_whether_slept()
         began = self.core.clock.mono()
         more = self.decide()
         more = self.plan() or more
@@ -132,6 +132,13 @@ class Schedules:
             times.append(until)
         self.alarm.set(min(times, default=None))
 
+    def _look_whether_slept(self) -> None:
+        """Take note of a sleep of the machine; should the transaction be undone, it is taken note of again."""
+        slept = self._sleep()
+        if slept - self._slept > NAP:
+            self.leave(self.core.clock.wall(), "asleep")
+        self.core.after(setattr, self, "_slept", slept)
+
     def _sleep(self) -> int:
         tell = getattr(self.core.clock, "asleep", None)
         return int(tell()) if tell is not None else 0
@@ -147,6 +154,7 @@ class Schedules:
         for job, name in self.store.run("open_jobs"):
             self._opened(job, name)
         self.again = {name for (name,) in self.store.run("again")}
+        self.gates.learn()
         self.happenings.learn()
 
     def begin(self) -> None:
@@ -155,8 +163,21 @@ class Schedules:
         boot = self.core.owner[2]
         self.happenings.begin(boot, self.core.store.meta("boot"))
         self.core.store.run("set_meta", ("boot", boot))
-        self.look_at_zones()
+        for name in self.again:
+            self._find_end(name)
+        self.zones.look(missed=True)
         self.core.after(self.wake)
+
+    def adopt(self) -> None:
+        """Take up what another agent on the same store has planned and not decided in time: it may be dead."""
+        found = self.store.run("open_before", (self.core.clock.wall() - rules.ABSENCE, PART)).fetchall()
+        known = {key[1:] for key in self.heap} if found else set()
+        for due, schedule, instant in found:
+            if (schedule, instant) not in known:
+                heapq.heappush(self.heap, (due, schedule, instant))
+        for name in self.again:
+            self._find_end(name)
+        self.core.after(self.wake if found else self.arm)
 
     def leave(self, back: int, why: str) -> None:
         """Take note of an absence that is over: what passed in it was missed, not late."""
@@ -170,6 +191,11 @@ class Schedules:
         """Follow the wall clock, which was set by so many µs: intervals do not care, a long step forward is absence."""
         self.store.run("shift", (by,))
         self.store.run("shift_firings", (by,))
+        self.store.run("shift_waits", (by,))
+        for row in self.store.limited():
+            # Their limits do not move.
+            following = line(row).after(row.planned)
+            self.store.run("advance", (row.planned, following, self.due(row, following), row.id))
         self.learn()
         now = self.core.clock.wall()
         self.back = min(self.back, now)
@@ -179,28 +205,7 @@ class Schedules:
 
     def look_at_zones(self) -> None:
         """Plan anew what stands in a zone whose file has changed."""
-        for name, before in self.store.run("zones").fetchall():
-            try:
-                now = zones.fingerprint(zones.load(name))
-            except VigieError:
-                continue  # it has gone: its schedules are put aside when they are due
-            if now != before:
-                zones.forget(name)
-                forget()
-                self.store.run("zone_changed", (now, name))
-                self.core.log("zone-changed", thing=f"zone:{name}", who=BY_CLOCK)
-                self.core.after(self.writer.post, self._replan, name, 0)
-
-    def _replan(self, zone: str, after: int) -> None:
-        now = self.core.clock.wall()
-        rows = self.store.in_zone(zone, after)
-        for row in rows:
-            self.store.run("withdraw", (row.id, now))
-            since = max(min(row.planned, now), row.created)
-            with self.aside(row.id):
-                following = line(row).after(since)
-                self.store.run("advance", (since, following, self._due(row, following), row.id))
-        self.core.after(*((self.writer.post, self._replan, zone, rows[-1].id) if rows else (self.wake,)))
+        self.zones.look()
 
     # --- planning -------------------------------------------------------------
 
@@ -215,11 +220,21 @@ class Schedules:
                 with self.aside(row.id):
                     self.resumed(row, now)
         rows = self.store.due(now + AHEAD, self._part)
+        began = self.core.clock.mono()
+        for at in range(0, len(rows), SLICE):
+            self._plan(rows[at : at + SLICE], now)
+            if self.core.clock.mono() - began > LONG:
+                # Each may have a long absence to go through.
+                return True
+        return len(rows) == self._part
+
+    def _plan(self, rows: Sequence[ScheduleRow], now: int, come: int = 0) -> None:
+        """Plan what comes next of schedules, and all of them that has come by ``come``."""
         planned: list[tuple[int, int, int]] = []
         moved: list[tuple[int, int | None, int | None, int]] = []
         for row in rows:
             with self.aside(row.id):
-                moved.append(self._advance(row, now, planned))
+                moved.append(self._advance(row, now, planned, come))
         self.store.plan_many(planned)
         self.store.advance_many(moved)
         for key in planned:
@@ -227,7 +242,19 @@ class Schedules:
         for _, following, _, number in moved:
             if following is None:
                 self._finish_if_over(number, now)
-        return len(rows) == self._part
+
+    def see_to(self, row: ScheduleRow) -> ScheduleRow:
+        """Plan or record all of a schedule that has come, before somebody makes it another; give it as it is then."""
+        now = self.core.clock.wall()
+        self._look_whether_slept()
+        row, before = self.store.numbered(row.id) or row, -1
+        if row.state == "paused":
+            self._record_pause(row, now, now)
+        while row.state == "active" and row.next is not None and row.next <= now and row.planned != before:
+            before = row.planned
+            self._plan([row], now, come=now)
+            row = self.store.numbered(row.id) or row
+        return row
 
     @contextmanager
     def aside(self, number: int) -> Iterator[None]:
@@ -242,32 +269,44 @@ class Schedules:
 
     def resumed(self, row: ScheduleRow, now: int, who: Who = BY_CLOCK) -> None:
         """Make a paused schedule active; what it would have done meanwhile is one record."""
-        times = line(row)
-        missed = times.count(row.planned, now, COUNTED)
-        if missed:
-            first, last = next(times.each(row.planned)), times.newest(row.planned, now, 1)[-1]
-            self.store.skip(row.id, first, last, missed, "paused", None, now)
-        following = times.after(now)
-        self.store.run("state", ("active", None, following, self._due(row, following), now, row.id))
+        # It may have ended while nobody was here to see it: what came after that was missed.
+        end = now if row.until is None else min(now, row.until)
+        planned = self._record_pause(row, end, now)
+        following = line(row._replace(planned=planned)).after(planned)
+        self.store.run("state", ("active", None, following, self.due(row, following), planned, row.id))
         self.core.log("schedule-resumed", thing=f"schedule:{row.name}", who=who)
+        if row.occasions:
+            self.happenings.learn()
+
+    def _record_pause(self, row: ScheduleRow, end: int, now: int) -> int:
+        """Record the instants that fell into a pause, up to ``end``; give how far the schedule has come then."""
+        times = line(row)
+        missed = times.count(row.planned, end, COUNTED)
+        if missed:
+            first, last = next(times.each(row.planned)), times.newest(row.planned, end, 1)[-1]
+            self.store.skip(row.id, first, last, missed, "paused", None, now)
+        return max(row.planned, end)
 
     def _advance(
-        self, row: ScheduleRow, now: int, found: list[tuple[int, int, int]]
+        self, row: ScheduleRow, now: int, found: list[tuple[int, int, int]], come: int
     ) -> tuple[int, int | None, int | None, int]:
         """Find one schedule's instants, those that were missed by the rules of catch-up; give how far it is then."""
         times, planned, instant = line(row), row.planned, row.next
-        before = self.back - rules.ABSENCE
-        if instant is not None and instant <= before:
-            planned = self._catch_up(row, times, before, now)
+        if self.zones.concern(row):
             instant = times.after(planned)
+        # What was put off, and has still to start, was not missed.
+        before = self.back - rules.ABSENCE - rules.longest_delay(policy_of(row.policy), row.name)
+        if instant is not None and instant <= before and times.count(planned, before, 1):
+            planned = self._catch_up(row, times, before, now)
+            instant = line(row._replace(planned=planned)).after(planned)
         for _ in range(EACH):
-            due = self._due(row, instant)
-            if instant is None or due is None or due > now + AHEAD:
+            ahead = self.due(row, instant)
+            if instant is None or ahead is None or (ahead > now + AHEAD and instant > come):
                 break
-            found.append((due, row.id, instant))
+            found.append((instant + rules.delay(policy_of(row.policy), row.name, instant), row.id, instant))
             planned = instant
             instant = next(times.each(planned), None)
-        return planned, instant, self._due(row, instant), row.id
+        return planned, instant, self.due(row, instant), row.id
 
     def planned(self, number: int, instant: int, due: int, *, missed: bool = False, cause: str | None = None) -> bool:
         """Plan one instant; False, and nothing is done, if it has its record."""
@@ -276,19 +315,19 @@ class Schedules:
             heapq.heappush(self.heap, (due, number, instant))
         return new
 
-    def _due(self, row: ScheduleRow, instant: int | None) -> int | None:
-        return None if instant is None else instant + rules.delay(policy_of(row.policy), row.name, instant)
+    def due(self, row: ScheduleRow, instant: int | None) -> int | None:
+        """Give up to when an instant has to be planned: when it starts, its jitter included.
+
+        One whose delay is another each time may start before those that came earlier: then that is at once.
+        """
+        policy = policy_of(row.policy)
+        return instant if instant is None or policy.random else instant + rules.delay(policy, row.name, instant)
 
     def _catch_up(self, row: ScheduleRow, times: Line, before: int, now: int) -> int:
         """Plan those of the missed instants that run after all, record the rest; give the last of them."""
         policy = policy_of(row.policy)
         count = times.count(row.planned, before, COUNTED)
         newest = times.newest(row.planned, before, max(1, rules.settle(policy, count).run))
-        if not newest:
-            # An interval from a run: it is simply late.
-            instant = row.next or before
-            self.planned(row.id, instant, self._due(row, instant) or instant, missed=True)
-            return instant
         kept = newest if policy.catch_up != "none" else []
         skipped = count - len(kept)
         if skipped:
@@ -299,7 +338,7 @@ class Schedules:
             self.store.skip(row.id, first, last, skipped, self.absence, detail, now)
             self._log_skip(row.name, self.absence, detail)
         for instant in kept:
-            self.planned(row.id, instant, self._due(row, instant) or instant, missed=True)
+            self.planned(row.id, instant, self.due(row, instant) or instant, missed=True)
         return newest[-1]
 
     def _finish_if_over(self, number: int, now: int) -> None:
@@ -381,12 +420,16 @@ class Schedules:
 
     def _judge(self, row: FiringRow, now: int, also: int) -> rules.Run | rules.Skip | None:
         """Give the verdict; None while a condition is waited for."""
+        if row.due > now:
+            # It was planned anew meanwhile, with another jitter.
+            heapq.heappush(self.heap, (row.due, row.schedule, row.instant))
+            return None
         policy = policy_of(row.policy)
         if row.state == "paused":
             return rules.Skip("paused")
         when = read(row.triggers)
         # Only what is late by much has to be compared with the time to the next.
-        period = when.when.period(row.instant) if now - row.due > rules.ABSENCE else None
+        period = when.period(row.instant) if now - row.due > rules.ABSENCE else None
         how = rules.Standing(now, self.open_jobs(row.name), row.runs + also)
         verdict = rules.judge(policy, when.zone, row.due, bool(row.missed), period, how)
         if isinstance(verdict, rules.Run) and policy.conditions:
@@ -419,6 +462,10 @@ class Schedules:
         if self.store.decide(row, "skipped", now, reason=verdict.reason, detail=verdict.detail):
             self._log_skip(row.name, verdict.reason, verdict.detail)
             self.gates.forget(row.schedule, row.instant)
+            if verdict.reason == "limit":
+                self._have_done(row, now)
+            elif row.again:
+                self._go_on(row.schedule, skipped=now)
 
     def _log_skip(self, name: str, reason: str, detail: str | None) -> None:
         said = rules.REASONS[reason] + (f": {detail}" if detail else "")
@@ -449,7 +496,7 @@ class Schedules:
         if most is not None and row.runs >= most and not by_hand:
             self._have_done(row, now)
         elif row.again:
-            self._run_began(row.schedule)
+            self._go_on(row.schedule)
         return job
 
     def _insert(self, job: int, row: FiringRow, behind: Sequence[int], now: int) -> str:
@@ -476,7 +523,7 @@ class Schedules:
     def _have_done(self, row: FiringRow, now: int) -> None:
         """Plan no more of a schedule that has had all its runs."""
         whole = self.store.numbered(row.schedule)
-        if whole is not None:
+        if whole is not None and whole.state != "done":
             self.store.run("withdraw", (row.schedule, now))
             self._finish(whole, now)
 
@@ -486,12 +533,12 @@ class Schedules:
         self.open.setdefault(name, []).append(job)
         self.of[job] = name
 
-    def _run_began(self, number: int) -> None:
-        """Let one that counts from its starts go on."""
+    def _go_on(self, number: int, skipped: int = 0) -> None:
+        """Let one that counts from its runs go on: one began, or was ``skipped`` at an instant, which counts as one."""
         row = self.store.numbered(number)
-        if row is not None:
-            following = line(row).after(row.planned)
-            self.store.run("advance", (row.planned, following, self._due(row, following), row.id))
+        if row is not None and row.state == "active":
+            following = line(row._replace(planned=max(row.planned, skipped))).after(row.planned)
+            self.store.run("advance", (row.planned, following, self.due(row, following), row.id))
 
     def job_ended(self, job: int) -> None:
         """Take note that a job of a schedule has ended (after its commit)."""
@@ -514,15 +561,27 @@ class Schedules:
             for end in ends:
                 self.job_ended(end[1])
 
-    def _run_ended(self, name: str) -> None:
+    def _run_ended(self, name: str, at: int | None = None) -> None:
         row = self.store.named(name)
-        if row is None or row.state != "active":
+        if row is None:
             return
-        now = self.core.clock.wall()
-        row = row._replace(ended=now)
-        following = line(row).after(row.planned)
-        self.store.run("ended", (now, following, self._due(row, following), row.id))
+        row = row._replace(ended=self.core.clock.wall() if at is None else at)
+        following = line(row).after(row.planned) if row.state == "active" else None
+        self.store.run("ended", (row.ended, following, self.due(row, following), row.id))
         self.core.after(self.arm)
+
+    def _find_end(self, name: str) -> None:
+        """Take note of a run that ended when nobody lived to tell its schedule."""
+        row = None if self.open.get(name) else self.store.named(name)
+        if row is not None and row.started is not None and (row.ended is None or row.ended < row.started):
+            (ended,) = self.store.run("last_end", (row.id,)).fetchone() or (None,)
+            now = self.core.clock.wall()
+            self._run_ended(name, now if ended is None else max(row.started, min(now, ended)))
+
+    def follow_runs(self, name: str) -> None:
+        """Let one go by its runs from now on; it may have had some."""
+        self.again.add(name)
+        self._find_end(name)
 
 
 def _is_plain(row: FiringRow, verdict: rules.Run) -> bool:

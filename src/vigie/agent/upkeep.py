@@ -116,6 +116,7 @@ class Upkeep:
         # Ids from the future were made before the clock was set back.
         agent.store.run("forget_requests", (rid.earliest(now - DAY), rid.earliest(now + DAY), now - DAY))
         agent.store.run("drop_workers")
+        agent.schedules.adopt()
         # After a power cut the input of an acknowledged job may stand there again.
         _drop_old(agent.home.tmp, {row[0] for row in agent.store.run("open_inputs")})
         free = _free(agent.home.root)

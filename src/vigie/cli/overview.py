@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, out: Context) -> int:
             }
         )
         return 0
-    _agent(pid, counts, out)
+    _agent(pid, counts, bool(coming), out)
     active = counts.get("running", 0) + counts.get("suspended", 0)
     _section(f"running ({active})", running, active, at, out)
     _section("failed within a day", failed, reader.bad_since(at - _LATELY), at, out)
@@ -70,11 +70,13 @@ def run(args: argparse.Namespace, out: Context) -> int:
     return 0
 
 
-def _agent(pid: int | None, counts: dict[str, int], out: Context) -> None:
+def _agent(pid: int | None, counts: dict[str, int], scheduled: bool, out: Context) -> None:
     brush = paint(out)
     if pid is None:
-        idle = "nothing waits for it" if not counts else "jobs wait for it"
-        out.print(f"{brush('yellow', 'agent does not run')}: {idle}; any write starts it · {out.home.root}")
+        waits = "schedules" if scheduled and not counts else "jobs and schedules" if scheduled else "jobs"
+        idle = f"{waits} wait for it" if counts or scheduled else "nothing waits for it"
+        starts = "vigie agent start" if scheduled else "any write starts it"
+        out.print(f"{brush('yellow', 'agent does not run')}: {idle}; {starts} · {out.home.root}")
     else:
         number = f" (pid {pid})" if pid else ""
         out.print(f"{brush('green', 'agent runs')}{number} · {out.home.root}")

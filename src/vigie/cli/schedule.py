@@ -19,7 +19,7 @@ EXAMPLES = """\
 vigie schedule add nightly "daily 02:00" -- ./backup.sh
 vigie schedule add report "mon-fri 08:00" "monthly last 18:00" --timezone Europe/Paris -- ./report.sh
 vigie schedule add poll "every 5m" --overlap skip --timeout 4m -- curl -fsS https://example.com/poll
-vigie schedule add import --on-file '/srv/in/*.csv' -- ./import.sh
+vigie schedule add import --on-file '/srv/in/*.csv' --overlap queue-all=1000 -- ./import.sh {file}
 vigie schedule add crond '*/10 * * * mon-fri' --catch-up none -- ./check.sh
 vigie schedule                              # as vigie schedule list
 vigie schedule next "daily 02:00" -n 3      # what an expression means; needs no agent
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _adding(parser: argparse.ArgumentParser, options: Any) -> None:
-    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("name", metavar="NAME", help="the name of the schedule")
     parser.add_argument("when", metavar="WHEN", nargs="*", help="a plain phrase or a cron line")
     options.triggers(parser)
     options.policies(parser)
@@ -89,7 +89,7 @@ def _editing(parser: argparse.ArgumentParser, options: Any) -> None:
 
 
 def _named(parser: argparse.ArgumentParser, options: Any) -> None:
-    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("name", metavar="NAME", help="the name of the schedule")
 
 
 def _pausing(parser: argparse.ArgumentParser, options: Any) -> None:
@@ -191,12 +191,19 @@ def _ask(args: argparse.Namespace, out: Context) -> int:
         if out.is_person:
             out.say(f"started {answer['ids'][0]} · vigie logs -f {answer['ids'][0]}")
     elif out.is_person:
-        out.say(_SAID[args.action].format(name=name))
+        until = fields.get("until")
+        out.say(_SAID[args.action].format(name=name, until=f" until {_moment(until)}" if until else ""))
     return 0
 
 
+def _moment(instant: int) -> str:
+    from vigie import view
+
+    return (view.instant(instant) or "").partition(".")[0].replace("T", " ")
+
+
 _SAID = {
-    "pause": "{name} is paused · vigie schedule resume {name}",
+    "pause": "{name} is paused{until} · vigie schedule resume {name}",
     "resume": "{name} goes on · vigie schedule show {name}",
     "remove": "{name} is removed; its jobs stay: vigie jobs --schedule {name}",
 }

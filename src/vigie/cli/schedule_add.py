@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 from vigie import environment, zones
 from vigie.agenda import in_zone
 from vigie.cli import schedule_options
+from vigie.cli.schedule_hints import check_words, hinted
 from vigie.declaration import JOB_KEYS, WHAT_KEYS, Scheduled, schedule
-from vigie.errors import Refused, UsageError
+from vigie.errors import ExpressionError, Refused, UsageError
 from vigie.firing import delay
 from vigie.triggers.when import KEYS as TRIGGERS
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LASTS", "run"]
 
-LASTS = "runs until this machine restarts; `@reboot vigie agent start` in your crontab makes it last"
+LASTS = "runs until this machine restarts, and from `vigie agent start` on after that"
 #: Which triggers take the place of which when a schedule is edited: those that say when, all together.
 _WHEN = tuple(key for key in TRIGGERS if key not in ("timezone", "from", "until", "except"))
 
@@ -40,9 +39,16 @@ def run(args: argparse.Namespace, out: Context) -> int:
     else:
         # What it means must not change with the place and the machine on which it is read.
         given = {"timezone": zones.load(None).name, **given, "cwd": environment.directory(given.get("cwd"))}
+    if not changing:
+        _check_name(args.name, out)
+        says_what = bool(set(typed) & {*WHAT_KEYS, "task"})
+        check_words("schedule add", args.when, says_when=bool(set(typed) & set(_WHEN)), says_what=says_what)
     # What was typed before is meant from where it was typed.
     base = given["cwd"] if changing and not set(typed) & set(_WHEN) else None
-    found = schedule(args.name, given, tasks=_tasks(out), keep=changing and not set(typed) & _WORK, when_base=base)
+    try:
+        found = schedule(args.name, given, tasks=_tasks(out), keep=changing and not set(typed) & _WORK, when_base=base)
+    except ExpressionError as error:
+        raise hinted(error, args.when, says_what=args.command is not None) from None
     if changing and args.plan:
         return _plan(found, out, as_json=args.json)
     fields, blobs = found.request(replace=changing)
@@ -54,6 +60,15 @@ def run(args: argparse.Namespace, out: Context) -> int:
     else:
         _say(found, changing, out)
     return 0
+
+
+def _check_name(name: str, out: Context) -> None:
+    """Refuse a name that means another schedule here: the project's of this directory."""
+    from vigie.cli.declared import schedule_name
+
+    meant = schedule_name(name, out)
+    if meant != name:
+        raise Refused(f"{name} means {meant} in this directory, which vigie.toml declares", "take another name")
 
 
 def _tasks(out: Context) -> dict[str, Any]:
@@ -89,7 +104,7 @@ def _changed(name: str, given: dict[str, Any], out: Context) -> dict[str, Any]:
 
 def _is_nothing(key: str, value: Any) -> bool:
     """Tell whether a word takes back what was said before: none, where that is no value of its own."""
-    return value in ("none", ["none"]) and key not in ("catch_up", *JOB_KEYS)
+    return value in ("none", ["none"]) and key not in ("catch_up", "queue", "args", "interpreter", "cwd")
 
 
 def _plan(found: Scheduled, out: Context, *, as_json: bool) -> int:
@@ -123,6 +138,8 @@ def _plan(found: Scheduled, out: Context, *, as_json: bool) -> int:
     for sign, instants in (("-", gone), ("+", new)):
         for text in instants:
             out.print(f"    {sign} {_short(text or '')}")
+    if out.is_person:
+        out.say("nothing was changed yet")
     return 0
 
 
@@ -130,7 +147,7 @@ def _next(found: Scheduled, count: int) -> list[int]:
     import time
 
     timed = found.when.timed
-    return [] if timed is None else list(islice(timed.after(time.time_ns() // 1000), count))
+    return [] if timed is None else found.policy.free(timed.after(time.time_ns() // 1000), found.when.zone, count)
 
 
 def _say(found: Scheduled, changing: bool, out: Context) -> None:

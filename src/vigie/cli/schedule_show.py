@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from itertools import islice
 
 from vigie import agenda, zones
 from vigie.agenda import Agenda, in_zone
 from vigie.cli import schedule_options
+from vigie.cli.schedule_hints import hinted
 from vigie.cli.shown import json_array, next_commands
-from vigie.errors import UsageError
+from vigie.errors import ExpressionError, UsageError
 from vigie.terminal import Table, ago, lasting, paint, width
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from vigie.cli.context import Context
@@ -61,7 +63,11 @@ def _cells(each: Agenda, now: int) -> list[Any]:
     return [
         (row["name"], "bold"),
         (state, colour),
-        ago(coming[0], now) if coming else "-",
+        ago(coming[0], now)
+        if coming
+        else f"resumes {ago(row['until'], now)}"
+        if state == "paused" and row["until"]
+        else "-",
         ", ".join(each.when.text),
         (last or "-", row["last_state"] if last else "dim"),
         str(row["runs"]),
@@ -144,32 +150,44 @@ def _wall(instant: int, zone: Any) -> str:
 def _next(args: argparse.Namespace, out: Context) -> int:
     now = _now()
     name, when = _meant(args, out, now)
-    start = now if args.start is None else _start(args.start, when, now)
+    start = now if args.start is None else _at(args.start, when.zone, now)
     count = 5 if args.count is None else args.count
     if count < 1:
         raise UsageError(f"-n is {count}: at least 1")
-    if name is not None and args.start is None:
-        instants = Agenda(out.reader().schedules.get(name)).coming(count, now)
-    else:
-        instants = _instants(when, start, count)
-    shown = [in_zone(instant, when.zone) for instant in instants]
+    plan = None if name is None or args.start is not None else Agenda(out.reader().schedules.get(name))
+    instants = _instants(when, start, count) if plan is None else iter(plan.coming(count, now))
+    shown = (in_zone(instant, when.zone) for instant in instants)
     if args.json:
-        out.json(shown)
+        if count <= PAGE:
+            out.json(list(shown))
+        else:
+            json_array(out, shown)
         return 0
     if out.is_person:
         out.say(f"{'; '.join(when.describe())} ({when.zone.name})")
+    empty = True
     for text in shown:
         out.print(text or "")
-    if not shown and out.is_person:
-        out.say("nothing comes that a clock alone decides")
+        empty = False
+    if empty and out.is_person:
+        out.say(_none_comes(plan))
     return 0
 
 
-def _instants(when: When, start: int, count: int) -> list[int]:
+def _none_comes(plan: Agenda | None) -> str:
+    """Say why there is no instant to show."""
+    state = None if plan is None else plan.row["state"]
+    if plan is not None and state == "paused":
+        until = f" until {_wall(plan.row['until'], plan.zone)}" if plan.row["until"] else ""
+        return f"it is paused{until} · vigie schedule resume {plan.row['name']}"
+    return "it has come to its end" if state == "done" else "nothing comes that a clock alone decides"
+
+
+def _instants(when: When, start: int, count: int) -> Iterator[int]:
     if when.timed is not None:
-        return list(islice(when.timed.after(start), count))
+        return islice(when.timed.after(start), count)
     # An interval from a run, if each took no time.
-    return [start + (number + 1) * each.every for each in when.again[:1] for number in range(count)]
+    return (start + (number + 1) * each.every for each in when.again[:1] for number in range(count))
 
 
 def _meant(args: argparse.Namespace, out: Context, now: int) -> tuple[str | None, When]:
@@ -185,11 +203,15 @@ def _meant(args: argparse.Namespace, out: Context, now: int) -> tuple[str | None
             "schedule next: nothing is asked", 'vigie schedule next "daily 02:00", or the name of a schedule'
         )
     zone = zones.load(table.get("timezone"))
-    return None, read_when(table, now=now if args.start is None else _at(args.start, zone, now))
-
-
-def _start(text: str, when: When, now: int) -> int:
-    return _at(text, when.zone, now)
+    try:
+        return None, read_when(table, now=now if args.start is None else _at(args.start, zone, now))
+    except ExpressionError as error:
+        close = (
+            difflib.get_close_matches(args.what[0], out.reader().schedules.names(), 2) if len(args.what) == 1 else ()
+        )
+        if close:
+            raise UsageError(error.message, f"or the schedule {' or '.join(close)}?") from None
+        raise hinted(error, args.what, says_what=True) from None
 
 
 def _at(text: str, zone: Any, now: int) -> int:
@@ -202,9 +224,11 @@ def _at(text: str, zone: Any, now: int) -> int:
 
 
 def _history(args: argparse.Namespace, out: Context) -> int:
+    if args.count < 1:
+        raise UsageError(f"-n is {args.count}: at least 1")
     reader = out.reader().schedules
     each = Agenda(reader.get(args.name))
-    rows = reader.history(each.row["id"], max(1, args.count), _now())
+    rows = reader.history(each.row["id"], args.count, _now())
     if args.json:
         out.json([agenda.firing(row, each.zone) for row in rows])
         return 0

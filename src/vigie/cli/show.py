@@ -105,7 +105,7 @@ def _fired(found: dict[str, Any] | None) -> str | None:
     """Say it in a line."""
     if found is None:
         return None
-    cause = f", by {found['cause']}" if found["cause"] else ""
+    cause = f", {'' if found['cause'] == 'by hand' else 'by '}{found['cause']}" if found["cause"] else ""
     return f"{found['schedule']}, planned {found['planned']} ({found['outcome']}{cause})"
 
 

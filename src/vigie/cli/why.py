@@ -86,7 +86,9 @@ def _schedule_why(row: dict[str, Any], args: argparse.Namespace, at: int, out: C
 
     plan, reader = Agenda(row), out.reader()
     if args.at is not None:
-        instant = selection.moment(args.at, at, "--at")
+        from vigie.values import parse_time
+
+        instant = parse_time(args.at, at, plan.zone.rules, past=True, option="--at")
         made = explain_at(plan, reader.schedules.at(row["id"], instant), instant)
     else:
         newest = next(iter(reader.schedules.history(row["id"], 1, at)), None)

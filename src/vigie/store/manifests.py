@@ -65,6 +65,10 @@ class Manifests:
         """Take surroundings, which are stored at once: nobody refers to them yet."""
         self.run("stage_context", (bytes.fromhex(digest), self.store.intern_context(context)))
 
+    def come(self, now: int) -> Iterable[ScheduleRow]:
+        """Give those that are to come at other times, and of which something has come that may have no record yet."""
+        return [ScheduleRow._make(row) for row in self.run("come", (now,))]
+
     def touched(self) -> Iterable[ScheduleRow]:
         """Give those among what waited that count from their runs or wait for something, as they are now."""
         return [ScheduleRow._make(row) for row in self.run("eventful")]

@@ -119,9 +119,14 @@ SELECT n.name, ?1, n.spec, n.triggers, n.policy, t.id, c.id, CAST(n.args AS BLOB
 FROM temp.new_schedules n JOIN tasks t ON t.digest = n.task JOIN temp.new_contexts c ON c.digest = n.context
 WHERE n.how = 'add' ORDER BY n.name;
 
+-- name: come
+-- Those that are to come at other times, of which something has come or is skipped by a pause.
+SELECT s.* FROM temp.new_schedules n JOIN schedules s ON s.name = n.name
+WHERE n.how = 'move' AND (s.next <= ? OR s.state = 'paused') ORDER BY s.id;
+
 -- name: withdraw
--- What is planned of those that have other triggers, and not yet due, is not.
-DELETE FROM firings WHERE outcome IS NULL AND due > ?1 AND schedule IN (
+-- What is planned of those that have other triggers, and still to come, is not.
+DELETE FROM firings WHERE outcome IS NULL AND cause IS NULL AND instant > ?1 AND schedule IN (
     SELECT s.id FROM temp.new_schedules n JOIN schedules s ON s.name = n.name WHERE n.how = 'move');
 
 -- name: move

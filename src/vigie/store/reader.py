@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any, Self
 
 from vigie.errors import NotFound
-from vigie.model import DEFAULT_QUEUE, default_slots, public_state
+from vigie.model import DEFAULT_QUEUE, SCHEDULES, default_slots, public_state
 from vigie.selection import Filter
 from vigie.store import sql
 from vigie.store.readonly import ReadOnly, Row
@@ -218,6 +218,8 @@ class Reader:
     def _guess(self, word: str) -> str:
         from difflib import get_close_matches
 
+        if next(self.schedules.all([word]), None) is not None:
+            return f"it is a schedule: vigie schedule show {word}, or vigie jobs --schedule {word}"
         names = [row["name"] for row in self._rows("names")]
         close = get_close_matches(word, names, 3)
         return f"did you mean {' or '.join(close)}?" if close else "vigie jobs shows ids and names"
@@ -285,7 +287,8 @@ class Reader:
         busy: dict[str, list[Row]] = {}
         for row in self._rows("queue_busy"):
             busy.setdefault(row["queue"], []).append(row)
-        names = dict.fromkeys([DEFAULT_QUEUE, *known, *waiting, *busy])
+        used = [SCHEDULES] if self.schedules.coming(1) else []
+        names = dict.fromkeys([DEFAULT_QUEUE, *used, *known, *waiting, *busy])
         return [self._queue(name, known.get(name, {}), busy.get(name, []), waiting.get(name, 0)) for name in names]
 
     def queue(self, name: str) -> Row:

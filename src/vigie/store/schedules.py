@@ -123,6 +123,10 @@ class Schedules:
         """Give those that wait for something that happens."""
         return self._rows("occasions")
 
+    def limited(self) -> list[ScheduleRow]:
+        """Give those that go by intervals within limits."""
+        return self._rows("limited")
+
     def first(self, name: str) -> int | None:
         """Give the one number of a query such as ``next_due``."""
         found: int | None = self.run(name).fetchone()[0]

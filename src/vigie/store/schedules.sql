@@ -86,10 +86,19 @@ SELECT * FROM schedules WHERE occasions = 1 ORDER BY id;
 UPDATE schedules SET shift = shift + ?1, planned = planned + ?1, next = next + ?1, due = due + ?1,
     started = started + ?1, ended = ended + ?1 WHERE relative = 1;
 
+-- name: limited
+-- Those of them that come from one moment on, up to one, or not on some days.
+SELECT * FROM schedules WHERE relative = 1 AND state = 'active' AND next IS NOT NULL
+    AND (instr(triggers, '"from"') OR instr(triggers, '"until"') OR instr(triggers, '"except"'));
+
 -- name: shift_firings
 -- The same for what is planned of them.
 UPDATE OR IGNORE firings SET instant = instant + ?1, due = due + ?1
 WHERE outcome IS NULL AND schedule IN (SELECT id FROM schedules WHERE relative = 1);
+
+-- name: shift_waits
+-- And since when a condition has been waited for.
+UPDATE firings SET at = at + ?1 WHERE outcome IS NULL AND at IS NOT NULL;
 
 -- name: plan
 -- An instant to come; 0 rows if it has its record.
@@ -103,6 +112,15 @@ VALUES (?, ?, ?, ?, ?, 'skipped', ?, ?, ?) ON CONFLICT DO NOTHING;
 -- name: open
 -- What is planned and not decided (at most so many, soonest first).
 SELECT due, schedule, instant FROM firings WHERE outcome IS NULL ORDER BY due LIMIT ?;
+
+-- name: open_before
+-- The same, due up to an instant.
+SELECT due, schedule, instant FROM firings WHERE outcome IS NULL AND due <= ? ORDER BY due LIMIT ?;
+
+-- name: last_end
+-- When the last run of a schedule ended.
+SELECT j.finished FROM firings f JOIN jobs j ON j.id = f.job WHERE f.schedule = ? AND f.job IS NOT NULL
+ORDER BY f.instant DESC LIMIT 1;
 
 -- name: deciding
 -- Firings about to be decided, with what their schedules say (JSON list of [schedule, instant]).
@@ -124,9 +142,12 @@ UPDATE firings SET reason = ?, at = coalesce(at, ?) WHERE schedule = ? AND insta
 -- name: unplan
 -- What was planned and passed while nobody was there is planned anew, by the rules of catch-up …
 UPDATE schedules SET planned = f.first - 1, next = f.first, due = f.due FROM (
-    SELECT schedule, min(instant) AS first, min(due) AS due FROM firings
-    WHERE outcome IS NULL AND missed = 0 AND reason IS NULL AND cause IS NULL AND due <= ? GROUP BY schedule) f
-WHERE f.schedule = schedules.id;
+    SELECT o.schedule, min(o.instant) AS first, min(o.due) AS due FROM firings o JOIN schedules s ON s.id = o.schedule
+    WHERE o.outcome IS NULL AND o.missed = 0 AND o.reason IS NULL AND o.cause IS NULL AND o.due <= ?
+        AND o.instant > s.changed + s.shift GROUP BY o.schedule) f
+WHERE f.schedule = schedules.id AND schedules.state = 'active' AND NOT EXISTS (
+    SELECT 1 FROM firings d WHERE d.schedule = f.schedule AND d.instant > f.first AND d.outcome IS NOT NULL
+        AND d.cause IS NULL);
 
 -- name: unplanned
 -- … and this goes for it.
@@ -134,12 +155,12 @@ DELETE FROM firings WHERE outcome IS NULL AND missed = 0 AND reason IS NULL AND 
     AND instant > (SELECT planned FROM schedules WHERE id = schedule);
 
 -- name: withdraw_all
--- What is planned and not yet due is part of a pause: the first of them.
-DELETE FROM firings WHERE schedule = ? AND outcome IS NULL AND cause IS NULL AND due > ? RETURNING instant;
+-- What is planned and still to come is part of a pause: which that is.
+DELETE FROM firings WHERE schedule = ? AND outcome IS NULL AND cause IS NULL AND instant > ? RETURNING instant;
 
 -- name: withdraw
--- What is planned of a schedule and not yet due is not, after it was changed.
-DELETE FROM firings WHERE schedule = ? AND outcome IS NULL AND cause IS NULL AND due > ?;
+-- What is planned of a schedule and still to come is not, after it was changed; what has come and was put off, stays.
+DELETE FROM firings WHERE schedule = ? AND outcome IS NULL AND cause IS NULL AND instant > ?;
 
 -- name: insert_job
 -- The job of a firing.
@@ -178,6 +199,11 @@ FROM tasks WHERE id = ?;
 -- What triggers want to know of a job that ended; its tags a line each.
 SELECT name, state, schedule, (SELECT coalesce(group_concat(tag, char(10)), '') FROM tags WHERE job = jobs.id)
 FROM jobs WHERE id = ?;
+
+-- name: ended_last
+-- Jobs that ended in the last moments of the agent before, whose last words nobody may have heard.
+SELECT id FROM (SELECT id, finished FROM jobs ORDER BY id DESC LIMIT 5000)
+WHERE finished >= (SELECT max(at) FROM events WHERE verb NOT IN ('agent-started', 'agent-stopped')) - ?;
 
 -- name: writing
 -- Jobs that may have written something: those under way, and some that have ended (a JSON list).
