@@ -121,7 +121,9 @@ class ScheduleControl:
                 f"schedule {name} has had {runs} runs, and {most} are the most", "--max-runs, higher or none"
             )
         times = line(row)
-        following = now + 1 if times.overdue(now) else times.after(now)
+        # What was put off, by its jitter say, counts as the next.
+        waits = known is not None and self.store.waits(known.id)
+        following = now + 1 if times.overdue(now) and not waits else times.after(now)
         if following is None and not when.again and not when.occasions:
             raise UsageError(f"schedule {name} never comes: {'; '.join(when.text)} has no instant later than now")
         fields["next"] = following

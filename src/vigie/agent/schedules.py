@@ -169,8 +169,8 @@ class Schedules:
         self.core.after(self.wake)
 
     def adopt(self) -> None:
-        """Take up what another agent on the same store has planned and not decided in time: it may be dead."""
-        found = self.store.run("open_before", (self.core.clock.wall() - rules.ABSENCE, PART)).fetchall()
+        """Take up what another agent on the same store has planned and is due: it may be dead by then."""
+        found = self.store.run("open_before", (self.core.clock.wall() + rules.ABSENCE, PART)).fetchall()
         known = {key[1:] for key in self.heap} if found else set()
         for due, schedule, instant in found:
             if (schedule, instant) not in known:

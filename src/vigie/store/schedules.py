@@ -99,6 +99,10 @@ class Schedules:
         """Give a schedule by its number."""
         return next(iter(self._rows("by_id", (number,))), None)
 
+    def waits(self, number: int) -> bool:
+        """Tell whether an instant of a schedule is undecided."""
+        return self.run("waits", (number,)).fetchone() is not None
+
     def over(self, number: int) -> ScheduleRow | None:
         """Give a schedule if nothing more can come of it and all that came is decided."""
         return next(iter(self._rows("over", (number,))), None)

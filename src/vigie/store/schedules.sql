@@ -24,6 +24,10 @@ SELECT * FROM schedules WHERE name = ?;
 -- A schedule by its number.
 SELECT * FROM schedules WHERE id = ?;
 
+-- name: waits
+-- An instant of it that clocks decide, and that is planned and not decided.
+SELECT 1 FROM firings WHERE schedule = ? AND outcome IS NULL AND cause IS NULL LIMIT 1;
+
 -- name: over
 -- A schedule of which nothing more can come, and nothing is undecided.
 SELECT * FROM schedules WHERE id = ? AND state = 'active' AND next IS NULL AND again = 0 AND occasions = 0
