@@ -421,6 +421,8 @@ class World:
             # What the dead one had planned is taken up by upkeep, which comes every minute.
             self.bereaved = True
             self.at(MINUTE, self.inherit)
+            # What else the other has changed is not known to one that lives on.
+            self.at(span(self.rng, 2 * MINUTE, HOUR), lambda: self.death() if self.agents else None)
 
     def inherit(self) -> None:
         """Let upkeep look, now and when it has to."""

@@ -23,7 +23,9 @@ __all__ = ["Alarm"]
 
 _CLOCK_REALTIME = 0
 _ABSTIME, _CANCEL_ON_SET = 1, 2
-#: Without a timerfd: the longest sleep (s) towards an instant.
+#: A timerfd that rings so long (µs) before its instant follows another clock.
+EARLY = 1_000_000
+#: The longest sleep (s) towards an instant of the loop's own timer.
 LONGEST = 15.0
 
 
@@ -49,21 +51,23 @@ class Alarm:
         self._clock = clock
         self._ring = ring
         self._timer: asyncio.TimerHandle | None = None
+        self._instant: int | None = None
         self._fd = _timerfd() if isinstance(clock, SystemClock) else None
         if self._fd is not None:
             loop.add_reader(self._fd, self._readable)
 
     def set(self, instant: int | None) -> None:
         """Ring at an instant (µs UTC), or never."""
+        self._instant = instant
         if self._fd is not None:
             # Zero would disarm it: what has passed rings at once all the same.
             seconds, micros = divmod(max(instant, 1), 1_000_000) if instant is not None else (0, 0)
             _settime(self._fd, seconds, micros * 1000)
-            return
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
         if instant is not None:
+            # Beside a timerfd too: under faketime(1) its clock is not the one that we read.
             wait = max(0.0, (instant - self._clock.wall()) / 1e6)
             self._timer = self._loop.call_later(min(wait, LONGEST), self._ring)
 
@@ -71,17 +75,23 @@ class Alarm:
         """Ring no more."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._fd is not None:
-            self._loop.remove_reader(self._fd)
-            os.close(self._fd)
-            self._fd = None
+        self._drop()
 
     def _readable(self) -> None:
         assert self._fd is not None
         # ECANCELED says that the clock was set: a reason to look, like the others.
         with contextlib.suppress(OSError):
             os.read(self._fd, 8)
+            if self._instant is not None and self._clock.wall() + EARLY < self._instant:
+                # It goes by another clock than ours.
+                self._drop()
         self._ring()
+
+    def _drop(self) -> None:
+        if self._fd is not None:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = None
 
 
 @cache

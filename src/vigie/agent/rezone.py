@@ -40,7 +40,7 @@ class Rezone:
         """Plan anew what stands in zones whose files have changed; ``missed``: nobody was here until now."""
         for name, before in self.duty.store.run("zones").fetchall():
             found = _fingerprint(name)
-            if found is not None and found != before:
+            if found is not None and (found != before or name in self._pending):
                 zones.forget(name)
                 forget()
                 self.duty.core.log("zone-changed", thing=f"zone:{name}", who=Who(program="schedule"))
