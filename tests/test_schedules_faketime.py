@@ -61,7 +61,8 @@ class Watch:
     def ran(self, name: str) -> dict[str | None, str]:
         """Give the instants at which a schedule ran, in Paris, and how."""
         db = apsw.Connection(self.home.db, flags=apsw.SQLITE_OPEN_READONLY)
-        query = "SELECT instant, outcome FROM firings WHERE job > 0 AND schedule = (SELECT id FROM schedules WHERE name = ?)"
+        whose = "SELECT id FROM schedules WHERE name = ?"
+        query = f"SELECT instant, outcome FROM firings WHERE job > 0 AND schedule IN ({whose})"
         rows = db.execute(query, (name,)).fetchall()
         db.close()
         return {in_zone(instant, zones.load("Europe/Paris")): outcome for instant, outcome in rows}
