@@ -225,7 +225,7 @@ def test_the_rest_of_a_group_has_no_more_than_that(vigie: Program, home: HomeUnd
 def test_the_time_that_a_run_is_stopped_counts_for_nobody(vigie: Program, home: HomeUnderTest) -> None:
     home.leftovers_expected = True
     stray = "setsid sh -c 'echo $$ > stray; exec sleep 600' & until [ -s stray ]; do sleep 0.01; done"
-    live = vigie.popen(*words("--timeout", "1s", script=f"{stray}; echo $$ > number; {WAITS}", items=["1"]))
+    live = vigie.popen(*words("--timeout", "2s", script=f"{stray}; echo $$ > number; {WAITS}", items=["1"]))
     until(lambda: begun(home))
     pids = [Path(home.user, name).read_text().strip() for name in ("number", "stray")]
     interrupt(live, signal.SIGTSTP)
@@ -234,7 +234,7 @@ def test_the_time_that_a_run_is_stopped_counts_for_nobody(vigie: Program, home: 
     until(lambda: [state(pid) for pid in pids] == ["T", "T"])
     touch(home, "go")
     since = time.monotonic()
-    until(lambda: time.monotonic() > since + 1.1)
+    until(lambda: time.monotonic() > since + 2.1)
     assert [state(pid) for pid in pids] == ["T", "T"]
     live.send_signal(signal.SIGCONT)
     assert live.communicate(timeout=60)[0] == b"1 well\n"
