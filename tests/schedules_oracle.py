@@ -328,6 +328,8 @@ class Oracle:
     def _edited(self, told: Told) -> None:
         life = self.lives[int(told.schedule or 0)]
         self._complete(life)
+        if any(each.instant > self.now and each.cause is None for each in life.undecided.values()):
+            self.fail("edited, and what was planned before is still to come", life)
         # Its time line is another: what was, keeps its place on the wall.
         life.firings = {each.instant: each for each in life.firings.values()}
         life.undecided = {own: each for own, each in life.firings.items() if each.outcome is None}
@@ -355,6 +357,9 @@ class Oracle:
         life.last_run = run or 0
         life.state, life.until, life.planned, life.next = str(told.state), told.until, planned, told.next
         if life.shift != told.shift:
+            if life.asked.relative:
+                # Limits do not move: what passed outside them may lie within now.
+                life.rezoned = max(life.rezoned, self._left(life))
             life.shift = int(told.shift or 0)
             life.anew()
         if told.next is not None and told.next <= planned:
@@ -433,7 +438,9 @@ class Oracle:
         every = life.asked.again[0].every
         newest = max([life.newest or 0, *(each for each in life.undecided if each != own)])
         # What came of a run counts more than what was skipped since; one that is overdue when it is changed comes now.
-        fine = own in life.seen or own in (life.last_run + every - life.shift, life.since + 1)
+        # After the clock was set back with the machine off, what was planned last stands in the place of a run.
+        runs = (life.last_run - life.shift, life.added, life.planned - life.shift)
+        fine = own in life.seen or own == life.since + 1 or own - every in runs
         life.seen.add(own)
         if own < newest + every and not fine:
             self.fail(f"planned {shown(own + life.shift)}, sooner than {every} µs after {shown(newest)}", life)

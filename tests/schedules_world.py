@@ -355,6 +355,12 @@ class World:
         self.agents.remove(agent)
         if not self.agents:
             self.at(self.away(2 * HOUR), self.start)
+        elif not self.bereaved:
+            # What the dead one had planned is taken up by upkeep, which comes every minute; what else it has changed
+            # is not known to one that lives on.
+            self.bereaved = True
+            self.at(MINUTE, self.inherit)
+            self.at(span(self.rng, 2 * MINUTE, HOUR), lambda: self.death() if self.agents else None)
 
     def away(self, most: int = 90 * DAY) -> int:
         """Draw for how long nobody will be there."""
@@ -376,8 +382,8 @@ class World:
         length = self.away()
         self.calm(length)
         self.leaving()
-        for agent in list(self.agents):
-            self.kill(agent)
+        while self.agents:
+            self.kill(self.agents[0])
         self.at(length, self.start)
         if self.rng.random() < 0.3:
             self.oracle.say("and the machine")
@@ -418,11 +424,6 @@ class World:
     def alone(self) -> None:
         if len(self.agents) > 1:
             self.kill(self.rng.choice(self.agents))
-            # What the dead one had planned is taken up by upkeep, which comes every minute.
-            self.bereaved = True
-            self.at(MINUTE, self.inherit)
-            # What else the other has changed is not known to one that lives on.
-            self.at(span(self.rng, 2 * MINUTE, HOUR), lambda: self.death() if self.agents else None)
 
     def inherit(self) -> None:
         """Let upkeep look, now and when it has to."""

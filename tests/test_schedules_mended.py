@@ -320,3 +320,46 @@ def test_what_a_dead_agent_had_planned_is_taken_up_by_the_other(make: Callable[.
     other.until("2026-03-01 13:02")
     other.ask(other.duty.adopt)
     assert other.decided("daily") == [("03-01 13:00", "late", None)]
+
+
+def test_one_withdrawn_and_planned_anew_keeps_to_its_new_jitter(place: Place) -> None:
+    place.add("daily", "daily 13:00")
+    place.until(us("2026-03-01 13:00") - SECOND)
+    place.add("daily", "daily 13:00", replace=True, jitter="30m")
+    due = place.row("daily").due or place.duty.heap[-1][0]
+    place.until("2026-03-01 13:00:01")
+    assert place.jobs("daily") == []
+    place.until(max(due, us("2026-03-01 13:30")))
+    assert [outcome for _, outcome, _ in place.decided("daily")] == ["ran"]
+
+
+def test_a_clock_set_back_before_a_run_ends_does_not_end_its_schedule(place: Place) -> None:
+    place.add("sweep", "every 10m after end")
+    place.until("2026-03-01 12:10")
+    place.clock.now -= 5 * MINUTE
+    later = place.again(0, boot="another")
+    later.end(*later.jobs("sweep"))
+    later.until("2026-03-01 12:21")
+    assert len(later.decided("sweep")) == 2
+    later.close()
+
+
+def test_a_run_that_another_agent_has_started_has_not_ended(make: Callable[..., Place]) -> None:
+    one = make()
+    one.add("sweep", "every 10m after end")
+    other = make(clock=one.clock)
+    one.until("2026-03-01 12:10")
+    other.ask(other.duty.adopt)
+    assert one.row("sweep").ended is None
+    assert one.row("sweep").next is None
+
+
+def test_a_pause_after_the_clock_was_set_back_and_an_edit_has_its_record(place: Place) -> None:
+    place.add("hourly", "hourly", overlap="parallel")
+    place.until("2026-03-01 14:30")
+    place.jump(-2 * HOUR)
+    place.add("hourly", "hourly", replace=True, overlap="parallel")
+    place.do("pause", "hourly")
+    place.until("2026-03-01 16:30")
+    place.do("resume", "hourly")
+    assert place.firings("hourly")[2:] == [("03-01 15:00", "skipped", "paused", None, 2)]

@@ -171,6 +171,30 @@ MUTANTS = (
         "        events: list[Event] = []\n",
         ("tests/test_map.py",),
     ),
+    Mutant(
+        "decided-twice",
+        "at most one run for each (schedule, instant)",
+        "src/vigie/store/schedules.sql",
+        "WHERE f.outcome IS NULL ORDER BY f.due, f.schedule;",
+        "ORDER BY f.due, f.schedule;",
+        ("tests/test_schedules_world.py",),
+    ),
+    Mutant(
+        "pause-unrecorded",
+        "nothing planned is without a record",
+        "src/vigie/agent/schedules.py",
+        '            self._leave_out(row, last, missed, "paused", None)\n',
+        "            pass\n",
+        ("tests/test_schedules_world.py",),
+    ),
+    Mutant(
+        "one-more-waits",
+        "no more runs wait than the policy lets",
+        "src/vigie/firing.py",
+        "    if waiting >= most:\n",
+        "    if waiting > most:\n",
+        ("tests/test_schedules_world.py",),
+    ),
 )
 
 

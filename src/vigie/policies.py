@@ -7,7 +7,6 @@ of what differs from the defaults, in the words of ``vigie.toml``.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -212,6 +211,8 @@ def _word(option: str, words: tuple[str, ...], limited: str) -> Any:
         word = word.strip().lower().replace("-", "_")
         if word not in words or (equals and word != limited):
             shown = ", ".join(each.replace("_", "-") + ("[=N]" if each == limited else "") for each in words)
+            import difflib
+
             close = difflib.get_close_matches(word, words, 1)
             hint = f"did you mean {close[0].replace('_', '-')}?" if close else "vigie help policy"
             raise UsageError(f"{option}: {value!r} is none of {shown}", hint)

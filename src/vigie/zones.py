@@ -12,9 +12,7 @@ import re
 import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, timedelta, timezone
-from difflib import get_close_matches
 from functools import cache
-from importlib import resources
 
 from vigie.digests import blake2b
 from vigie.errors import ExpressionError
@@ -152,6 +150,8 @@ def _near(folded: str) -> str:
     """Name the zones that may have been meant: by the whole name, or by its last part, the city."""
     cities = _folded(_every(), lambda each: each.rpartition("/")[2])
     whole = _folded(_every(), lambda each: each)
+    from difflib import get_close_matches
+
     found = [cities[each] for each in get_close_matches(folded.rpartition("/")[2], cities, 2, 0.75)]
     found += [whole[each] for each in get_close_matches(folded, whole, 2, 0.75)]
     return ", ".join(dict.fromkeys(found)) or "an IANA name such as Europe/Paris"
@@ -218,6 +218,8 @@ def _data(name: str) -> bytes | None:
             continue
     *packages, last = name.split("/")
     try:
+        from importlib import resources  # loaded where the system has no zones of its own
+
         return resources.files(".".join(("tzdata.zoneinfo", *packages))).joinpath(last).read_bytes()
     except (OSError, ImportError):
         return None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from typing import Any
-from urllib.parse import quote, unquote_to_bytes
 
 from vigie.filemark import FILE_MARK as MARK
 from vigie.filemark import shell_line
@@ -21,7 +20,7 @@ from vigie.store.sqlite import Store
 __all__ = ["MARK", "cause_of", "handed", "path_of"]
 
 _FILE = "file:"
-#: Before a path that is no text: its bytes, percent-encoded.
+#: Before a path that is no text: its bytes, in hexadecimal.
 _BYTES = "file-bytes:"
 _COLUMNS = (
     "kind", "argv", "function", "code", "label", "timeout", "retries", "backoff", "backoff_max", "jitter", "grace",
@@ -43,22 +42,22 @@ def cause_of(path: bytes) -> str:
     """Give what a firing that a file made is recorded with.
 
     >>> cause_of(b"/in/a b"), cause_of(b"/in/\\xff")
-    ('file:/in/a b', 'file-bytes:/in/%FF')
+    ('file:/in/a b', 'file-bytes:2f696e2fff')
     """
     try:
         return _FILE + path.decode()
     except UnicodeDecodeError:
-        return _BYTES + quote(path)
+        return _BYTES + path.hex()
 
 
 def path_of(cause: str) -> str:
     """Give the path back, as programs in Python have it.
 
-    >>> path_of("file:/in/a b"), path_of("file-bytes:/in/%FF")
+    >>> path_of("file:/in/a b"), path_of("file-bytes:2f696e2fff")
     ('/in/a b', '/in/\\udcff')
     """
     if cause.startswith(_BYTES):
-        return os.fsdecode(unquote_to_bytes(cause.removeprefix(_BYTES)))
+        return os.fsdecode(bytes.fromhex(cause.removeprefix(_BYTES)))
     return cause.removeprefix(_FILE)
 
 

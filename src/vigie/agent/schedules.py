@@ -283,8 +283,8 @@ class Schedules:
         times = line(row)
         missed = times.count(row.planned, end, COUNTED)
         if missed:
-            first, last = next(times.each(row.planned)), times.newest(row.planned, end, 1)[-1]
-            self.store.skip(row.id, first, last, missed, "paused", None, now)
+            last = times.newest(row.planned, end, 1)[-1]
+            self._leave_out(row, last, missed, "paused", None)
         return max(row.planned, end)
 
     def _advance(
@@ -331,15 +331,20 @@ class Schedules:
         kept = newest if policy.catch_up != "none" else []
         skipped = count - len(kept)
         if skipped:
-            first = next(times.each(row.planned))
             last = times.newest(row.planned, kept[0] - 1 if kept else before, 1)[-1]
             detail = f"{'at least ' if count == COUNTED else ''}{skipped} of them"
             detail += f", all but the newest {len(kept)}" if kept else ""
-            self.store.skip(row.id, first, last, skipped, self.absence, detail, now)
+            self._leave_out(row, last, skipped, self.absence, detail)
             self._log_skip(row.name, self.absence, detail)
         for instant in kept:
             self.planned(row.id, instant, self.due(row, instant) or instant, missed=True)
         return newest[-1]
+
+    def _leave_out(self, row: ScheduleRow, last: int, count: int, reason: str, detail: str | None) -> None:
+        """Record the next ``count`` instants as skipped, but for those that came before the clock was set back."""
+        for left, first in zip(range(count, 0, -1), line(row).each(row.planned), strict=False):
+            if self.store.skip(row.id, first, last, left, reason, detail, self.core.clock.wall()):
+                return
 
     def _finish_if_over(self, number: int, now: int) -> None:
         """Take note that nothing more comes of a schedule, once its last instant is decided."""
@@ -565,18 +570,21 @@ class Schedules:
         row = self.store.named(name)
         if row is None:
             return
-        row = row._replace(ended=self.core.clock.wall() if at is None else at)
+        ended = self.core.clock.wall() if at is None else at
+        # The clock may have been set back in between, while the machine was off.
+        row = row._replace(ended=ended, started=min(row.started or ended, ended))
         following = line(row).after(row.planned) if row.state == "active" else None
-        self.store.run("ended", (row.ended, following, self.due(row, following), row.id))
+        self.store.run("ended", (row.ended, row.started, following, self.due(row, following), row.id))
         self.core.after(self.arm)
 
     def _find_end(self, name: str) -> None:
         """Take note of a run that ended when nobody lived to tell its schedule."""
         row = None if self.open.get(name) else self.store.named(name)
         if row is not None and row.started is not None and (row.ended is None or row.ended < row.started):
-            (ended,) = self.store.run("last_end", (row.id,)).fetchone() or (None,)
             now = self.core.clock.wall()
-            self._run_ended(name, now if ended is None else max(row.started, min(now, ended)))
+            (ended,) = self.store.run("last_end", (row.id,)).fetchone() or (now,)
+            if ended is not None:  # else another agent has started it
+                self._run_ended(name, min(now, ended))
 
     def follow_runs(self, name: str) -> None:
         """Let one go by its runs from now on; it may have had some."""

@@ -177,9 +177,10 @@ class Schedules:
         )  # fmt: skip
         db.executemany(self._sql["ran"], ((0, now, row.schedule) for row, _ in firings))
 
-    def skip(self, number: int, first: int, last: int, count: int, reason: str, detail: str | None, now: int) -> None:
-        """Record instants that passed without a run."""
+    def skip(self, number: int, first: int, last: int, count: int, reason: str, detail: str | None, now: int) -> bool:
+        """Record instants that passed without a run; False, and nothing is done, if the first has its record."""
         self.run("skip_many", (number, first, first, last if count > 1 else None, count, reason, detail, now))
+        return self.store.db.changes() == 1
 
     def deciding(self, keys: Iterable[tuple[int, int]]) -> list[FiringRow]:
         """Give the undecided among some firings."""

@@ -75,7 +75,7 @@ UPDATE schedules SET runs = runs + 1, by_hand = by_hand + ?, started = ? WHERE i
 
 -- name: ended
 -- A run of one that counts from its ends is over.
-UPDATE schedules SET ended = ?, next = ?, due = ? WHERE id = ?;
+UPDATE schedules SET ended = ?, started = ?, next = ?, due = ? WHERE id = ?;
 
 -- name: again
 -- Those that count from the start or the end of a run.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from difflib import get_close_matches
 from typing import NoReturn
 
 from vigie.errors import ExpressionError, UsageError
@@ -124,6 +123,8 @@ class Words:
             what = f"the {name} is missing at the end" if name != "word" else "it ends too early"
             raise ExpressionError(what, self.text, at=len(self.text), expected=expected)
         word = self.text[self.at : self.at + max(len(self.peek()), 1)]
+        from difflib import get_close_matches
+
         close = get_close_matches(word.lower(), list(known), 1, 0.7)
         what = f'"{word}" is no {name}' if name != "word" else f'"{word}" cannot stand here'
         raise ExpressionError(what, self.text, at=self.at, expected=f"{close[0]}, or {expected}" if close else expected)
@@ -152,5 +153,7 @@ def near(word: str, known: Iterable[str]) -> str:
     'until; known are from, until'
     """
     words = list(known)
+    from difflib import get_close_matches
+
     close = get_close_matches(word, words, 1)
     return f"{close[0]}; known are {', '.join(words)}" if close else f"one of {', '.join(words)}"
