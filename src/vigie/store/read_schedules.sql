@@ -49,7 +49,3 @@ SELECT f.instant, f.due, f.outcome, f.cause, s.name FROM firings f JOIN schedule
 -- name: declared
 -- What files declare besides schedules.
 SELECT kind, name, owner, spec FROM declared WHERE :kind IS NULL OR kind = :kind ORDER BY kind, name;
-
--- name: owned
--- The schedules that a file declares.
-SELECT name, spec FROM schedules WHERE owner = :owner ORDER BY name;

@@ -85,10 +85,6 @@ class ScheduleReader:
         """Give what files declare besides schedules: ``kind, name, owner, spec``."""
         return self._rows("declared", kind=kind)
 
-    def owned(self, owner: str) -> list[Row]:
-        """Give the schedules of a file: ``name, spec``."""
-        return self._rows("owned", owner=owner)
-
     def _rows(self, name: str, /, **bind: Any) -> list[Row]:
         # A store that no agent of this Vigie has opened yet has none of them.
         if not self._store.rows("SELECT 1 FROM sqlite_schema WHERE name = 'schedules'", {}):

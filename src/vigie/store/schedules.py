@@ -107,10 +107,6 @@ class Schedules:
         """Give a schedule if nothing more can come of it and all that came is decided."""
         return next(iter(self._rows("over", (number,))), None)
 
-    def owned(self, owner: str) -> list[ScheduleRow]:
-        """Give what a file declares."""
-        return self._rows("owned", (owner,))
-
     def due(self, before: int, most: int) -> list[ScheduleRow]:
         """Give those with an instant to plan up to ``before``, soonest first."""
         return self._rows("due", (before, most))

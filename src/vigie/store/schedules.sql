@@ -33,10 +33,6 @@ SELECT 1 FROM firings WHERE schedule = ? AND outcome IS NULL AND cause IS NULL L
 SELECT * FROM schedules WHERE id = ? AND state = 'active' AND next IS NULL AND again = 0 AND occasions = 0
     AND NOT EXISTS (SELECT 1 FROM firings WHERE schedule = schedules.id AND outcome IS NULL);
 
--- name: owned
--- What a file declares.
-SELECT * FROM schedules WHERE owner = ? ORDER BY name;
-
 -- name: names
 -- All names.
 SELECT name FROM schedules ORDER BY name;
