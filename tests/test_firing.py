@@ -90,7 +90,7 @@ def test_a_blackout_is_one_of_the_wall() -> None:
     ("catch_up", "count", "run"), [("none", 9, 0), ("latest", 9, 1), ("all=3", 9, 3), ("all", 2, 2)]
 )
 def test_what_catch_up_makes_of_missed_instants(catch_up: str, count: int, run: int) -> None:
-    assert settle(parse_policy({"catch_up": catch_up, "overlap": "parallel"}), count).run == run
+    assert settle(parse_policy({"catch_up": catch_up, "overlap": "parallel"}), count) == run
 
 
 @given(st.integers(0, 10 * DAY), st.integers(0, 10 * DAY), st.lists(st.integers(1, 99), unique=True), st.data())

@@ -21,7 +21,6 @@ __all__ = [
     "FORWARD",
     "LATE",
     "REASONS",
-    "Missed",
     "Run",
     "Skip",
     "Standing",
@@ -77,21 +76,14 @@ class Skip:
     detail: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Missed:
-    """What catch-up makes of instants that passed in an absence: how many run, the newest of them."""
-
-    run: int
-
-
-def settle(policy: Policy, count: int) -> Missed:
+def settle(policy: Policy, count: int) -> int:
     """Say how many of ``count`` missed instants are caught up.
 
     >>> settle(Policy(), 5), settle(Policy(catch_up="none"), 5)
-    (Missed(run=1), Missed(run=0))
+    (1, 0)
     """
     most = {"none": 0, "latest": 1, "all": policy.catch_up_limit}[policy.catch_up]
-    return Missed(min(count, most))
+    return min(count, most)
 
 
 def judge(policy: Policy, zone: Zone, due: int, missed: bool, period: int | None, how: Standing) -> Run | Skip:

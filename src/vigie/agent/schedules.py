@@ -327,7 +327,7 @@ class Schedules:
         """Plan those of the missed instants that run after all, record the rest; give the last of them."""
         policy = policy_of(row.policy)
         count = times.count(row.planned, before, COUNTED)
-        newest = times.newest(row.planned, before, max(1, rules.settle(policy, count).run))
+        newest = times.newest(row.planned, before, max(1, rules.settle(policy, count)))
         kept = newest if policy.catch_up != "none" else []
         skipped = count - len(kept)
         if skipped:
