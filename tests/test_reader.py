@@ -105,11 +105,11 @@ def test_an_assigned_job_is_shown_as_queued(built, reader):
         (Filter(tags=("red",), states=("failed",)), ["a"]),
         (Filter(queue="imports"), ["d"]),
         (Filter(since=NOW + 5), ["e"]),
-        (Filter(schedule="nightly"), ["s"]),
+        (Filter(schedule="nightly"), ["nightly"]),
         (Filter(service="web"), ["w"]),
         (Filter(parent=1), ["p"]),
         (Filter(), ["f", "e", "d", "c", "b", "a"]),
-        (Filter(every=True), ["p", "w", "s", "f", "e", "d", "c", "b", "a"]),
+        (Filter(every=True), ["p", "w", "nightly", "f", "e", "d", "c", "b", "a"]),
     ],
 )
 def test_filters_choose(built, reader, chosen, names):
@@ -119,7 +119,7 @@ def test_filters_choose(built, reader, chosen, names):
     built.job("blocked", name="d", queue="imports", blocked_by="time")
     built.job("completed", name="e", created=NOW + 5)
     built.job("lost", name="f")
-    built.job("completed", name="s", schedule="nightly")
+    built.job("completed", name="nightly", schedule="nightly")
     built.job("completed", name="w", service="web")
     built.job("completed", name="p", parent=1)
     assert [row["name"] for row in reader.jobs(chosen)] == names

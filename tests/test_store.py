@@ -299,9 +299,10 @@ def test_an_older_store_is_brought_up_to_date_after_a_copy(tmp_path: Path) -> No
     path = str(tmp_path / "db" / "vigie.db")
     fresh = Store(path)
     tables = _shape(fresh)
-    for table in ("firings", "seen_files", "schedules", "declared", "zones"):
+    for table in ("firings", "seen_files", "schedules", "declared", "zones", "instances", "services"):
         fresh.db.execute(f"DROP TABLE {table}")
-    fresh.db.execute("DROP INDEX jobs_schedule")
+    fresh.db.execute("DROP INDEX jobs_service")
+    fresh.db.execute("DROP INDEX events_object")
     fresh.run("set_meta", ("schema", 1))
     fresh.run("set_meta", ("last_id", 41))
     fresh.close()

@@ -222,6 +222,8 @@ class TreeStop:
     patience:
         µs after the first SIGKILL until those who still live are given up and
         named: they sleep in the kernel or belong to somebody else.
+    sequence:
+        Other signals in the place of SIGTERM and ``grace``: each with its wait (µs).
 
     A stopped process sees no SIGTERM, so each is continued too. Processes born
     after the first step get no SIGTERM: a handler may be cleaning up by them.
@@ -235,18 +237,32 @@ class TreeStop:
     ([], -15)
     """
 
-    def __init__(self, members: Tree, grace: int, patience: int = 5 * SECOND) -> None:
+    def __init__(
+        self,
+        members: Tree,
+        grace: int,
+        patience: int = 5 * SECOND,
+        sequence: Iterable[tuple[int, int]] | None = None,
+    ) -> None:
         self.members = members
-        self._grace = grace
         self._patience = patience
-        self._kill_at: int | None = None
+        usual = [(int(signal.SIGTERM), grace)] if grace > 0 else []
+        self._sequence = usual if sequence is None else [each for each in sequence if each[0] != signal.SIGKILL]
+        #: Signals still to be sent, and when; None: nothing was done yet.
+        self._rounds: list[tuple[int, int]] | None = None
+        self._kill_at = 0
         self._pause = 5_000
 
     def kill_now(self) -> None:
         """End the grace: the next step kills."""
-        self._grace = 0
-        if self._kill_at is not None:
-            self._kill_at = 0
+        self._sequence.clear()
+        self._rounds = None if self._rounds is None else []
+        self._kill_at = 0
+
+    def extend(self, until: int) -> None:
+        """Kill nobody before an instant of the clock of :meth:`step`, unless that has begun."""
+        if self._kill_at:
+            self._kill_at = max(self._kill_at, until)
 
     def step(self, now: int) -> Status:
         """Do what is due.
@@ -256,19 +272,24 @@ class TreeStop:
         now:
             The monotonic clock in µs.
         """
-        if self._kill_at is None:
-            self._kill_at = now + self._grace
-            if self._grace > 0:
-                self.members.signal(signal.SIGTERM, signal.SIGCONT)
+        if self._rounds is None:
+            self._rounds, at = [], now
+            for number, wait in self._sequence:
+                self._rounds.append((at, number))
+                at += wait
+            self._kill_at = at
         elif self._kill_at == 0:
             self._kill_at = now
+        while self._rounds and self._rounds[0][0] <= now:
+            self.members.signal(self._rounds.pop(0)[1], signal.SIGCONT)
         killing = now >= self._kill_at
         living = self._living(killing)
         if not living:
             living = self._living(killing)
         done = not living or now >= self._kill_at + self._patience
         self._pause = min(self._pause * 2, 100_000)
-        next_at = now + self._pause if killing else min(now + self._pause, max(self._kill_at, now + 1))
+        following = self._rounds[0][0] if self._rounds else self._kill_at
+        next_at = now + self._pause if killing else min(now + self._pause, max(following, now + 1))
         return Status(done, sorted(identity.pid for identity in living), next_at, killing)
 
     def _living(self, killing: bool) -> set[Identity]:

@@ -29,6 +29,7 @@ class Control:
         """Ask jobs to end; a job that has not begun is stopped at once. Those that had ended are named."""
         grace = request.get("grace")
         ended = []
+        self._no_lives(request["ids"], "stop")
         # The newest first: what depends on another is stopped, and not failed by the other's stop.
         for job in sorted(self._known(request["ids"]), reverse=True):
             row = self.core.store.job(job)
@@ -42,15 +43,25 @@ class Control:
 
     def suspend(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
         """Freeze the trees of running jobs."""
+        self._no_lives(request["ids"], "suspend")
         return self._each(request["ids"], lambda row: lc.SuspendAsked(), who)
 
     def resume(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
         """Let suspended jobs go on."""
+        self._no_lives(request["ids"], "resume")
         return self._each(request["ids"], lambda row: lc.ResumeAsked(), who)
 
     def retry(self, request: dict[str, Any], who: Who) -> dict[str, Any]:
         """Run ended jobs once more."""
+        self._no_lives(request["ids"], "start")
         return self._each(request["ids"], self._again, who)
+
+    def _no_lives(self, ids: Sequence[int], verb: str) -> None:
+        """Refuse what would go over the head of a service: its lives begin and end by its own rules."""
+        for job in ids:
+            found = self.core.store.services.run("service_of", (int(job),)).fetchone()
+            if found is not None and found[0] is not None:
+                raise Refused(f"job {job} is a life of service {found[0]}", f"vigie service {verb} {found[0]}")
 
     def _again(self, row: Any) -> lc.RetryAsked:
         """Give the event of a retry, which waits for what the job needs as the first start did."""

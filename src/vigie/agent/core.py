@@ -108,6 +108,9 @@ class Core:
     moved: Callable[[int], None] = lambda by: None
     #: Set while somebody waits for it: jobs have ended (inside the transaction that writes it).
     on_end: Callable[[Sequence[int]], None] | None = None
+    #: Set by main: whether a job is a life of a service or beside one, and who hears of its end in the transaction.
+    served: Callable[[int], bool] = lambda job: False
+    on_served_end: Callable[[JobRow, lc.State], None] = lambda row, new: None
     #: Set by the timers: look again when the next blocked job is due.
     rearm: Callable[[], None] = lambda: None
 
@@ -266,6 +269,8 @@ class Core:
         self.after(self.hands.finished, row.id)
         if self.on_end is not None:
             self.on_end((row.id,))
+        if self.served(row.id):
+            self.on_served_end(row, new)
         if row.id in self.needed:
             self.needed.discard(row.id)
             for job, mode in self.store.run("dependents", (row.id,)).fetchall():

@@ -38,6 +38,8 @@ from vigie.agent.sampler import Sampler
 from vigie.agent.schedule_control import ScheduleControl
 from vigie.agent.schedules import Schedules
 from vigie.agent.server import Peer
+from vigie.agent.service_control import ServiceControl
+from vigie.agent.services import Services
 from vigie.agent.staff import Staff
 from vigie.agent.submit import submit
 from vigie.agent.timers import Timers
@@ -93,13 +95,15 @@ class Agent:
         self.trees = Trees(loop, self.clock, self._tree_ended)
         self.schedules = Schedules(self.core, self.writer, loop)
         self.schedule_control = ScheduleControl(self.core, self.schedules)
+        self.keeper = KeeperLink(home, self._keeper_said, self._keeper_lost)
+        self.services = Services(home, self.core, self.writer, self.trees, self.keeper, loop)
+        self.service_control = ServiceControl(self.core, self.services)
         self.apply = Apply(self.core, self.control, self.schedule_control, partial(projects.write, home))
         self.waits = Waits(self.store, self.trees, loop)
         self.staff = Staff(self)
         self.sampler = Sampler(home, self.clock, loop)
         self.upkeep = Upkeep(self)
         self.recovery = Recovery(self)
-        self.keeper = KeeperLink(home, self._keeper_said, self._keeper_lost)
         self.peers: set[Peer] = set()
         self.keeper_children = 0
         self._upgraded: int | None = None
@@ -123,7 +127,12 @@ class Agent:
         world.on_deleted = self.sampler.forget
         world.on_failed = lambda mark, said: self._keeper_said({"op": "failed", "mark": mark, **said})
         core.take_back = self.staff.take_back
-        core.learners.append(self.schedules.learn)
+        core.learners += [self.schedules.learn, self.services.learn]
+        services = self.services
+        core.served = lambda job: job in services.lives or job in services.hooks
+        core.on_served_end = services.job_ended
+        services.hands.world, services.delete = world, self.control.delete
+        world.service_of, world.sequence_of = services.hands.facts, services.hands.sequence_of
         self.schedules.happenings.listener = Listener(self.schedules.happenings, self.home)
         core.moved = self.schedules.clock_set
         self.outcomes.began = self.timers.began
@@ -132,8 +141,11 @@ class Agent:
         self.writer.unsafe = self.give_up
 
     def _write_table(self) -> dict[str, Callable[[dict[str, Any], list[bytes], Who], Any]]:
-        control, schedules = self.control, self.schedule_control
+        control, schedules, services = self.control, self.schedule_control, self.service_control
+        verbs = ("remove", "start", "stop", "restart", "reload", "suspend", "resume", "enable", "disable")
         return {
+            "service_set": services.set,
+            **{f"service_{verb}": _without_blobs(getattr(services, verb)) for verb in verbs},
             "submit": self._submit,
             "stop": lambda request, blobs, who: control.stop(request, who),
             "suspend": lambda request, blobs, who: control.suspend(request, who),
@@ -204,6 +216,7 @@ class Agent:
         self.writer.post(self.timers.follow_clock)
         self.writer.post(self.core.log, "agent-started")
         self.writer.post(self.schedules.begin)
+        self.writer.post(self.services.begin)
         self.writer.post(self.apply.write_index)
         self.recovery.prepare()
 
@@ -286,9 +299,15 @@ class Agent:
         if said.get("role") == "keeper":
             self.dispatch.ahead.offered = bool(said.get("lanes"))
             return
+        if op in ("notify", "connection", "stranger", "listening"):
+            self.services.hands.heard(said)
+            return
         if "mark" not in said:
             return
         mark = str(said["mark"])
+        if self.core.marks.is_errand(mark):
+            self.services.errands.heard(mark, str(op), said)
+            return
         if said.get("replay") or op == "lost":
             self.recovery.heard(said)
         if op == "started":
@@ -322,10 +341,15 @@ class Agent:
 
     def _command_said(self, job: int, attempt: int, op: str, said: dict[str, Any]) -> None:
         outcomes, post = self.outcomes, self.writer.post
-        if op == "started":
+        if op == "started" and job in self.services.lives:
+            post(outcomes.started, job, attempt, said)
+            post(self.services.began, job)
+        elif op == "started":
             # A short command has ended by then, which shares the commit; the keeper remembers both.
             self.writer.post_late(outcomes.started, job, attempt, said)
         elif op == "ended":
+            if job in self.services.lives and "left" in said:
+                self.services.left[job] = bool(said["left"])
             self.trees.nudge((job, attempt))
             outcomes.over.add((job, attempt))
             post(outcomes.ended, job, attempt, said)
@@ -343,6 +367,7 @@ class Agent:
             # Once: it can only become what its own interpreter has installed.
             self._upgraded = hello.get("pid")
             self.keeper.send({"op": "upgrade"})
+        self.services.hands.keeper_is_back()
         self.writer.post(self._decide_rest, self.keeper.talks)
 
     def _decide_rest(self, talk: int) -> None:
@@ -404,6 +429,7 @@ class Agent:
 
     def _tree_ended(self, job: int) -> None:
         self.waits.hear(job)
+        self.services.tree_ended(job)
 
     def hurry(self, ids: list[int]) -> None:
         """A second, impatient stop: the grace is over."""
@@ -461,6 +487,10 @@ class Agent:
             "keeper": {"pid": keeper.get("pid"), "version": keeper.get("version"), "connected": self.keeper.connected},
             "store": {"path": self.home.db, "size": _size(self.home.db, self.home.db + "-wal"), "schema": SCHEMA},
         }
+
+
+def _without_blobs(work: Callable[[dict[str, Any], Who], Any]) -> Callable[[dict[str, Any], list[bytes], Who], Any]:
+    return lambda request, blobs, who: work(request, who)
 
 
 def _size(*paths: str) -> int:

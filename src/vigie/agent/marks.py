@@ -32,6 +32,14 @@ class Marks:
         """Give the mark of a worker."""
         return f"{self.tag}.w.{worker}"
 
+    def errand(self, agent: int, number: int) -> str:
+        """Give the mark of a command that the agent (by its pid) wants an answer of, and that is no job."""
+        return f"{self.tag}.e.{agent}{number:07d}"
+
+    def is_errand(self, mark: str) -> bool:
+        """Tell whether a mark is of one."""
+        return mark.startswith(f"{self.tag}.e.")
+
     def parse(self, mark: str) -> tuple[int, int | None] | None:
         """Give (job, attempt) of a mark, (worker, None) of a worker's, None if it is not ours."""
         tag, _, rest = mark.partition(".")

@@ -113,6 +113,8 @@ class Outcomes:
             return
         bind = (said["pid"], said["start_ticks"], said["at"], said["mono"], job, attempt)
         self.core.store.run("attempt_started", bind)
+        if said.get("main"):
+            return  # another process goes on as the main one
         detail = {"attempt": attempt, "pid": said["pid"]}
         if row.state == "assigned":
             self.dispatch.begun(job, attempt)

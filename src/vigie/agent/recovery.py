@@ -148,6 +148,7 @@ class Recovery:
                     agent.trees.thaw(main, (mark,))
         agent.trees.blind = False
         agent.waits.look_again()
+        agent.services.look_again()
 
     def wake_workers(self) -> None:
         """Let every worker go on that is not at a suspended job.

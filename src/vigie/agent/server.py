@@ -89,6 +89,7 @@ class Peer(asyncio.BufferedProtocol):
         self.agent.peers.discard(self)
         self.held.clear()
         self.agent.waits.forget(self)
+        self.agent.services.waits.forget(self)
         if self.worker is not None:
             self.agent.staff.detached(self.worker, self)
 
@@ -244,6 +245,10 @@ class Peer(asyncio.BufferedProtocol):
         ids = [int(job) for job in header["ids"]]
         self.agent.waits.until_ended(self, ids, bool(header.get("any")), timeout, bool(header.get("results")), answer)
 
+    def _service_wait(self, header: dict[str, Any], answer: _Answer) -> None:
+        names, until = [str(name) for name in header["names"]], str(header.get("until", "settled"))
+        self.agent.services.waits.wait(self, names, until, header.get("timeout"), answer)
+
     def _status(self, header: dict[str, Any], answer: _Answer) -> None:
         answer(self.agent.status(), None)
 
@@ -283,6 +288,7 @@ class _Answer:
 
 _DIRECT: dict[str, Callable[[Peer, dict[str, Any], _Answer], None]] = {
     "wait": Peer._wait,
+    "service_wait": Peer._service_wait,
     "status": Peer._status,
     "backup": Peer._backup,
     "shutdown": Peer._shutdown,

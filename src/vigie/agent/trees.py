@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from vigie import proctree
 from vigie.ports import Clock
@@ -44,8 +44,11 @@ class Trees:
         """Tell whether a job's tree is still being ended."""
         return self.blind or any(key[0] == job for key in self._stops)
 
-    def terminate(self, key: Key, root: Identity, marks: Collection[str], grace: int, since: int | None = None) -> None:
-        """End a tree: SIGTERM, grace (µs), SIGKILL; a second call shortens the grace.
+    def terminate(
+        self, key: Key, root: Identity, marks: Collection[str], grace: int, since: int | None = None,
+        sequence: Sequence[tuple[int, int]] | None = None,
+    ) -> None:  # fmt: skip
+        """End a tree: SIGTERM, grace (µs), SIGKILL, or a sequence of its own; a second call shortens the grace.
 
         ``since`` is the tick of its oldest member, if that is not the main process.
         """
@@ -56,8 +59,14 @@ class Trees:
                 self.nudge(key)
             return
         self.left.pop(key[0], None)
-        self._stops[key] = (TreeStop(Tree(root, marks, since=since), grace), None)
+        self._stops[key] = (TreeStop(Tree(root, marks, since=since), grace, sequence=sequence), None)
         self._step(key)
+
+    def extend(self, job: int, micros: int) -> None:
+        """Give a tree that is being ended more time."""
+        for key, (stop, _) in self._stops.items():
+            if key[0] == job:
+                stop.extend(self.clock.mono() + micros)
 
     def nudge(self, key: Key) -> None:
         """Look at once: a member is known to have ended."""

@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,9 @@ class World:
         self.on_deleted: Callable[[int], None] = lambda job: None
         #: Set by main: True if a function's job was taken back before it began.
         self.recall: Callable[[int, int], bool] = lambda job, attempt: False
+        #: Set by main: what else the keeper has to know of the life of a service, and how its tree is ended.
+        self.service_of: Callable[[int], dict[str, Any] | None] = lambda job: None
+        self.sequence_of: Callable[[int], Sequence[tuple[str, int]] | None] = lambda job: None
         self.core: Core
         self.keeper: KeeperLink
         self.trees: Trees
@@ -89,6 +93,7 @@ class World:
         if row is None:
             return
         argv, cwd, env, umask, stdin, _, most, _ = row
+        extra = self.service_of(job) or {}
         mark = self.core.marks.of(job, attempt)
         try:
             given = self.stdin_of(job, stdin)
@@ -105,13 +110,14 @@ class World:
                 "mark": mark,
                 "argv": split_items(argv),
                 "cwd": os.fsdecode(cwd),
-                "env": {**pairs(env), "VIGIE_JOB": str(job), "VIGIE_HOME": self.home.root},
-                "umask": umask,
+                "env": {**pairs(env), "VIGIE_JOB": str(job), "VIGIE_HOME": self.home.root, **extra.get("env", {})},
+                "umask": extra.get("umask", umask),
                 "stdin": given,
                 "dir": self.home.job_dir(job),
                 **({"blank": blank} if blank else {}),
                 "out": file(job, "out", attempt),
                 "err": file(job, "err", attempt),
+                **({"service": extra["service"]} if "service" in extra else {}),
                 **({} if lane is None else {"lane": lane}),
                 **({} if width is None else {"width": width}),
             }
@@ -239,7 +245,9 @@ class World:
         # What they left behind ends with the job; of a function's attempt nobody knows when its worker began.
         since = min((ticks or 0 for _, ticks in earlier), default=None)
         marks += tuple(self.core.marks.of(job, n) for n, _ in earlier)
-        self.trees.terminate((job, attempt), root, marks, grace, since)
+        named = None if grace == 0 else self.sequence_of(job)
+        sequence = None if named is None else [(int(getattr(signal, f"SIG{name}")), wait) for name, wait in named]
+        self.trees.terminate((job, attempt), root, marks, grace, since, sequence)
 
     def freeze(self, job: int, attempt: int) -> None:
         """Stop the whole tree of an attempt."""

@@ -406,7 +406,7 @@ DELETE FROM events WHERE job = ? AND verb IN ('claimed', 'started');
 -- schedule's last ten, are kept longer.
 SELECT id FROM jobs WHERE id > ?1 AND finished < ?2
   AND (finished < ?3 OR (state NOT IN ('failed', 'lost') AND (schedule IS NULL OR 10 = (
-    SELECT count(*) FROM (SELECT 1 FROM jobs n WHERE n.schedule = jobs.schedule AND n.id > jobs.id LIMIT 10)))))
+    SELECT count(*) FROM (SELECT 1 FROM jobs n WHERE n.name = jobs.schedule AND n.schedule = jobs.schedule AND n.id > jobs.id LIMIT 10)))))
   AND NOT EXISTS (SELECT 1 FROM dependencies d JOIN jobs w ON w.id = d.job
     WHERE d.needs = jobs.id AND d.mode = 'result' AND w.finished IS NULL)
 ORDER BY id LIMIT ?4;

@@ -29,6 +29,11 @@ SELECT id, finished FROM jobs WHERE id < :before AND {filter} ORDER BY id DESC L
 SELECT id, finished FROM jobs INDEXED BY jobs_named
 WHERE jobs.name = :exact AND id < :before AND {filter} ORDER BY id DESC LIMIT :limit;
 
+-- name: ids_served
+-- The same for the lives of one service, along jobs_service.
+SELECT id, finished FROM jobs INDEXED BY jobs_service
+WHERE jobs.service = :service AND id < :before AND {filter} ORDER BY id DESC LIMIT :limit;
+
 -- name: ids_tagged
 -- The same for one tag, along the key of tags.
 SELECT jobs.id AS id, jobs.finished AS finished

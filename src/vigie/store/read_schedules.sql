@@ -36,7 +36,7 @@ WHERE f.schedule = :schedule AND f.instant <= :at ORDER BY f.instant DESC LIMIT 
 
 -- name: ended
 -- How its newest jobs ended, and how long those took that completed.
-SELECT state, duration FROM jobs WHERE schedule = :name AND finished IS NOT NULL ORDER BY id DESC LIMIT :limit;
+SELECT state, duration FROM jobs WHERE name = :name AND schedule = :name AND finished IS NOT NULL ORDER BY id DESC LIMIT :limit;
 
 -- name: coming
 -- Who comes next.

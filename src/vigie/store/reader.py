@@ -151,8 +151,11 @@ class Reader:
         states = set(chosen.stored_states)
         if chosen.tags:
             found = self._filtered("ids_tagged", {**bind, "tag": chosen.tags[0]})
-        elif chosen.exact_name is not None:
-            found = self._filtered("ids_named", {**bind, "exact": chosen.exact_name})
+        elif chosen.exact_name is not None or chosen.schedule is not None:
+            # Jobs of a schedule bear its name.
+            found = self._filtered("ids_named", {**bind, "exact": chosen.exact_name or chosen.schedule})
+        elif chosen.service is not None:
+            found = self._filtered("ids_served", bind)
         elif states and states <= set(_OPEN) and not ("queued" in states and after):
             # The first page of those that are queued sorts them all; the next ones walk on through the table.
             pages = [

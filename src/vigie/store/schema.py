@@ -18,7 +18,7 @@ from vigie.store.copies import backup
 
 __all__ = ["MIN_READER", "SCHEMA", "settle", "text"]
 
-SCHEMA = 2
+SCHEMA = 3
 #: The oldest schema number whose readers understand this store.
 MIN_READER = 1
 

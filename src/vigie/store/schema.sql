@@ -95,7 +95,7 @@ CREATE INDEX jobs_open ON jobs (state, id) WHERE finished IS NULL AND state <> '
 CREATE INDEX jobs_bad ON jobs (finished) WHERE state IN ('failed', 'lost');
 CREATE INDEX jobs_named ON jobs (name, id) WHERE name IS NOT NULL;
 CREATE UNIQUE INDEX jobs_key ON jobs (key) WHERE key IS NOT NULL;
-CREATE INDEX jobs_schedule ON jobs (schedule, id) WHERE schedule IS NOT NULL;
+CREATE INDEX jobs_service ON jobs (service, id) WHERE service IS NOT NULL;
 
 -- The highest id ever given is remembered when its job goes: to do so with each job costs a page a commit.
 CREATE TRIGGER jobs_removed AFTER DELETE ON jobs WHEN OLD.id > coalesce((SELECT max(id) FROM jobs), 0)
@@ -277,6 +277,45 @@ CREATE TABLE declared (
     PRIMARY KEY (kind, name)
 ) WITHOUT ROWID;
 
+-- What is kept up, as it was declared.
+CREATE TABLE services (
+    id        INTEGER PRIMARY KEY AUTOINCREMENT,
+    name      TEXT NOT NULL UNIQUE,
+    owner     TEXT,                    -- the file that declares it; NULL: made by hand
+    spec      TEXT NOT NULL,           -- JSON: what was typed, for people and for the next edit
+    plan      TEXT NOT NULL,           -- JSON of services/plan.py: what differs from the defaults
+    mode      TEXT NOT NULL CHECK (mode IN ('automatic', 'manual', 'disabled')),
+    task      INTEGER NOT NULL REFERENCES tasks,
+    context   INTEGER NOT NULL REFERENCES contexts,
+    args      BLOB,
+    encoding  TEXT,
+    job       TEXT NOT NULL DEFAULT '{}',  -- JSON: priority, tags of its lives
+    removing  INTEGER NOT NULL DEFAULT 0,  -- 1: goes once its instances are down
+    created   INTEGER NOT NULL,
+    changed   INTEGER NOT NULL
+);
+CREATE INDEX services_owner ON services (owner, name) WHERE owner IS NOT NULL;
+
+-- Each instance of a service: web, or web@1, web@2 …
+CREATE TABLE instances (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    service  INTEGER NOT NULL REFERENCES services ON DELETE CASCADE,
+    name     TEXT NOT NULL UNIQUE,
+    desired  TEXT NOT NULL CHECK (desired IN ('up', 'down', 'paused')),
+    state    TEXT NOT NULL CHECK (state IN (
+                 'inactive', 'starting', 'ready', 'degraded', 'reloading', 'paused', 'stopping', 'backoff', 'failed')),
+    cause    TEXT NOT NULL,            -- why it is in that state, for people
+    since    INTEGER NOT NULL,
+    job      INTEGER,                  -- the life under way, or the last one
+    ready_since INTEGER,
+    due      INTEGER,                  -- of backoff: the next try
+    restarts INTEGER NOT NULL DEFAULT 0,   -- lives after the first that began of themselves, since a person's start
+    failures INTEGER NOT NULL DEFAULT 0,   -- in a row
+    status   TEXT,                     -- what it says of itself (STATUS=)
+    detail   TEXT NOT NULL DEFAULT '{}'    -- JSON: what else services/life.py has to know
+);
+CREATE INDEX instances_service ON instances (service, id);
+
 CREATE TABLE events (
     id       INTEGER PRIMARY KEY,
     at       INTEGER NOT NULL,
@@ -293,6 +332,7 @@ CREATE TABLE events (
     detail   TEXT                      -- JSON, or a sentence
 );
 CREATE INDEX events_job ON events (job, id) WHERE job IS NOT NULL;
+CREATE INDEX events_object ON events (object, id) WHERE object IS NOT NULL;
 CREATE INDEX events_many ON events (job, last) WHERE last IS NOT NULL;
 
 CREATE TABLE requests (                 -- answers kept for a day, for repeats

@@ -34,6 +34,7 @@ from vigie.store.rows import (
 )
 from vigie.store.schedules import Schedules
 from vigie.store.schema import settle
+from vigie.store.services import Services
 from vigie.store.trouble import explain
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Store:
             raise explain(path, error, f"cannot open the store {path}") from None
         self.packs = Packs(self.db)
         self.schedules = Schedules(self)
+        self.services = Services(self)
         self._last: int | None = None
         self._recent: dict[Any, int] = {}
         self._named: dict[str, int] = {}
