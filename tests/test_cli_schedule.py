@@ -48,7 +48,7 @@ def test_add_says_how_it_was_read_and_the_next_three_instants(vigie: Program) ->
     assert "added nightly: at 02:00 every day" in said
     assert len(re.findall(r"\d{4}-\d\d-\d\d 02:00\+0[12]:00", said)) == 3
     assert "(Europe/Paris)" in said
-    assert "runs until this machine restarts, and from `vigie agent start` on after that" in said
+    assert "runs until this machine restarts; `vigie agent install` makes it last" in said
 
 
 def test_several_triggers_of_all_kinds(vigie: Program) -> None:

@@ -25,7 +25,7 @@ from vigie.triggers.when import When, parse_when
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["JOB_KEYS", "WHAT_KEYS", "Scheduled", "read_when", "schedule", "task"]
+__all__ = ["JOB_KEYS", "WHAT_KEYS", "Scheduled", "near", "options", "read_when", "schedule", "task"]
 
 #: What holds for all triggers of a table.
 LIMITS = ("from", "until", "except", "timezone", "repeat")
@@ -125,7 +125,7 @@ def schedule(
     known = (*TRIGGERS, *POLICIES, *JOB_KEYS, *WHAT_KEYS, "task")
     for key in given:
         if key not in known:
-            raise UsageError(f"schedule {name} has no key {key!r}", _near(key, known))
+            raise UsageError(f"schedule {name} has no key {key!r}", near(key, known))
     when = triggers or read_when(
         {key: given[key] for key in TRIGGERS if key in given}, now=now, base=when_base or base, seed=name
     )
@@ -137,7 +137,7 @@ def schedule(
     if keep:
         submission = None
     elif built is not None:
-        submission = built(_options(own, base))
+        submission = built(options(own, base))
     elif "task" in given:
         found = (tasks or {}).get(str(given["task"]))
         if found is None:
@@ -219,25 +219,25 @@ def task(table: Mapping[str, Any], *, base: str | None = None, of: str = "a task
     UsageError
         When it says nothing to run, or two things; or a value makes no sense.
     """
-    options = _options(table, base)
+    given = options(table, base)
     ways = [key for key in WHAT_KEYS if table.get(key)]
     if len(ways) != 1:
         said = f"says {' and '.join(ways)}" if ways else "says nothing to run"
         raise UsageError(f"{of} {said}: give one of {', '.join(WHAT_KEYS)}")
     way, value = ways[0], table[ways[0]]
     if way == "run":
-        return command([str(word) for word in ([value] if isinstance(value, str) else value)], options)
+        return command([str(word) for word in ([value] if isinstance(value, str) else value)], given)
     if way == "shell":
-        return shell(str(value), options)
+        return shell(str(value), given)
     if way == "script":
         words = [str(value)] if isinstance(value, str) else [str(word) for word in value]
-        return what(words, options)
+        return what(words, given)
     import json
 
-    return function(str(value), options, json.dumps(table["args"]) if "args" in table else None)
+    return function(str(value), given, json.dumps(table["args"]) if "args" in table else None)
 
 
-def _options(table: Mapping[str, Any], base: str | None) -> Options:
+def options(table: Mapping[str, Any], base: str | None) -> Options:
     """Give the options that a table means, in the surroundings of a declared task."""
     given = {key: table[key] for key in JOB_KEYS if key in table and key not in ("args", "interpreter")}
     if isinstance(given.get("env_file"), str):
@@ -255,6 +255,6 @@ def _options(table: Mapping[str, Any], base: str | None) -> Options:
     return Options(python=table.get("interpreter"), surroundings=environment.declared(env), **given)
 
 
-def _near(key: str, known: tuple[str, ...]) -> str:
+def near(key: str, known: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(key, known, 3)
     return f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(known)}"

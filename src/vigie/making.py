@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-from vigie.declaration import JOB_KEYS, WHAT_KEYS, _options, task
+from vigie import declaration
+from vigie.declaration import JOB_KEYS, WHAT_KEYS, task
 from vigie.digests import blake2b
 from vigie.errors import UsageError
 from vigie.firing import delay
@@ -214,7 +215,7 @@ class Maker:
         shape = self._shapes.get(text)
         if shape is None or not ("run" in table or table.get("shell", "").strip()):
             made = self._made(table)
-            shape = _Shape(_options(options, self.manifest.base), made)
+            shape = _Shape(declaration.options(options, self.manifest.base), made)
             self.contexts[shape.context_key] = made.context
             if len(self._shapes) < _KEPT:
                 self._shapes.setdefault(text, shape)

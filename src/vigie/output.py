@@ -151,16 +151,20 @@ class Output:
         self._move_to(min(later, default=max(1, self.row["attempt"])))
         self._source.seek_time(instant)
 
-    def last(self, lines: int, *, whole: bool = False) -> None:
-        """Begin at the last lines, counted over all streams wanted; ``whole``: the last records."""
+    def last(self, lines: int, *, whole: bool = False) -> int:
+        """Begin at the last lines, counted over all streams wanted; ``whole``: the last records.
+
+        Gives how many there are too few of.
+        """
         self._move_to(max(1, self.row["attempt"]))
         if lines <= 0:
             self._source.seek_end()
-            return
+            return 0
         missing = self._source.seek_back(lines, self.wanted, whole=whole)
         while missing > 0 and self._source.attempt > 1:
             self._move_to(self._source.attempt - 1)
             missing = self._source.seek_back(missing, self.wanted, whole=whole)
+        return missing
 
     def _move_to(self, attempt: int) -> None:
         self._source.close()

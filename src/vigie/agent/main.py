@@ -52,6 +52,7 @@ from vigie.agent.writer import AGAIN, Writer
 from vigie.config import Home
 from vigie.errors import StoreError, VigieError
 from vigie.model import cores, public_state
+from vigie.notify import Manager
 from vigie.procs import Identity
 from vigie.sockets import bind_unix
 from vigie.store.examine import examine, seal, unseal
@@ -104,6 +105,7 @@ class Agent:
         self.sampler = Sampler(home, self.clock, loop)
         self.upkeep = Upkeep(self)
         self.recovery = Recovery(self)
+        self.manager = Manager()
         self.peers: set[Peer] = set()
         self.keeper_children = 0
         self._upgraded: int | None = None
@@ -203,8 +205,12 @@ class Agent:
         await self.keeper.connect()
         self.upkeep.start()
         guard = self.loop.create_task(self._guard_socket())
+        self.manager.say("READY=1", "STATUS=serves")
+        beat = self.loop.create_task(self._beat())
         await self._stopping.wait()
+        self.manager.say("STOPPING=1")
         guard.cancel()
+        beat.cancel()
         self._close()
 
     def begin(self) -> None:
@@ -219,6 +225,12 @@ class Agent:
         self.writer.post(self.services.begin)
         self.writer.post(self.apply.write_index)
         self.recovery.prepare()
+
+    async def _beat(self) -> None:
+        """Tell the manager that started us that we live, as often as it asks."""
+        while self.manager.watchdog is not None:
+            self.manager.say("WATCHDOG=1")
+            await asyncio.sleep(self.manager.watchdog / 2)
 
     async def _listen(self) -> None:
         sock = bind_unix(self.home.socket)

@@ -94,7 +94,7 @@ class ServiceWaits:
 
     def _is_settled(self, unit: Unit, seen: frozenset[str] = frozenset()) -> bool:
         """Tell whether it changes no more of itself, as far as can be seen."""
-        if on_its_way(unit.one) or unit.noted.get("renew"):
+        if on_its_way(unit.one) or unit.noted.get("renew") or unit.noted.get("leaving"):
             return False
         if unit.one.at != "waits":
             return True

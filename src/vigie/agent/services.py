@@ -317,7 +317,11 @@ class Services:
         self.core.after(self.hands.await_connection, unit.served)
 
     def _settled(self) -> None:
+        """See to what waits until services have come to rest."""
         self.waits.look()
+        units = self.roster.units.values()
+        if any(unit.noted.get("leaving") and unit.one.state in ("inactive", "failed") for unit in units):
+            self.writer.post(self.drop_leaving)
         for served in [each for each in self.roster.services.values() if each.row.removing]:
             if all(unit.one.state in ("inactive", "failed") and not self._tree_busy(unit) for unit in served.units):
                 self.writer.post(self._remove, served.name)
@@ -467,11 +471,7 @@ class Services:
                 unit.served.units.remove(unit)
                 del self.roster.units[unit.name]
                 self.core.after(self.hands.quiet, unit.name)
-            elif unit.noted.get("leaving"):
-                self.core.after(self._drop_later)
-
-    def _drop_later(self) -> None:
-        self.loop.call_later(0.2, self.writer.post, self.drop_leaving)
+                self.core.after(self._settled)
 
     def _remove(self, name: str) -> None:
         served = self.roster.services.get(name)

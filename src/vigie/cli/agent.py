@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from vigie.cli.agent_end import end
 from vigie.errors import AgentUnreachable, Refused
 
 TYPE_CHECKING = False
@@ -16,29 +17,31 @@ if TYPE_CHECKING:
     from vigie.cli.context import Context
     from vigie.client import Client
 
-SUMMARY = "start, stop and look at the agent; back its store up and restore it"
+SUMMARY = "start, stop, install and look at the agent; back its store up and restore it"
 #: What is meant when nothing is said.
 BARE = "status"
 EXAMPLES = """\
 vigie agent                    # as vigie agent status
 vigie agent restart            # as after an upgrade; jobs go on
 vigie agent stop               # jobs go on; the next verb that writes starts it again
+vigie agent install            # have it started at boot, and kept up
 vigie agent backup ~/vigie.db
 vigie agent restore ~/vigie.db # keeps the replaced store
 """
 
-#: Seconds for an agent that was asked to end.
-_ENDING = 30.0
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what can be done to the agent."""
-    actions = parser.add_subparsers(dest="action", metavar="start|stop|restart|status|backup|restore", required=True)
+    actions = parser.add_subparsers(
+        dest="action", metavar="start|stop|restart|status|install|uninstall|backup|restore", required=True
+    )
     for name, text in (
         ("start", "start it, if it does not run"),
         ("stop", "end it; what runs goes on"),
         ("restart", "end it and start the one that is installed now; what runs goes on"),
         ("status", "say how it is"),
+        ("install", "have it started at boot: a systemd user unit with linger, a launchd agent, or say what to do"),
+        ("uninstall", "undo that"),
     ):
         action = actions.add_parser(name, help=text)
         action.add_argument("--json", action="store_true", help="answer with a JSON object")
@@ -56,16 +59,45 @@ def run(args: argparse.Namespace, out: Context) -> int:
     return _ACTIONS[args.action](args, out)
 
 
+def _install(args: argparse.Namespace, out: Context) -> int:
+    from vigie.cli import agent_install
+
+    return agent_install.install(args, out)
+
+
+def _uninstall(args: argparse.Namespace, out: Context) -> int:
+    from vigie.cli import agent_install
+
+    return agent_install.uninstall(args, out)
+
+
+def _by_manager(out: Context, verb: str) -> bool:
+    """Have it done by what keeps an installed agent up: it would undo what is done behind its back."""
+    from vigie.installed import is_installed
+
+    if not is_installed(out.home):
+        return False
+    from vigie.cli import agent_install
+
+    return agent_install.control(out.home, verb)
+
+
 def _start(args: argparse.Namespace, out: Context) -> int:
     from vigie.presence import agent_pid
 
     ran = agent_pid(out.home) is not None
+    if not ran:
+        _by_manager(out, "start")
     hello = out.client().connect()
     return _tell(args, out, hello, "runs already" if ran else "started")
 
 
 def _stop(args: argparse.Namespace, out: Context) -> int:
-    pid = _end(out.client(), out)
+    from vigie.presence import agent_pid
+
+    pid = agent_pid(out.home)
+    if pid is None or not _by_manager(out, "stop"):
+        pid = end(out.client(), out)
     if args.json:
         out.json({"stopped": pid})
     if out.is_person:
@@ -75,7 +107,8 @@ def _stop(args: argparse.Namespace, out: Context) -> int:
 
 def _restart(args: argparse.Namespace, out: Context) -> int:
     client = out.client()
-    _end(client, out)
+    if not _by_manager(out, "restart"):
+        end(client, out)
     return _tell(args, out, client.connect(), "restarted")
 
 
@@ -85,43 +118,6 @@ def _tell(args: argparse.Namespace, out: Context, hello: dict[str, Any], what: s
     if out.is_person:
         out.say(f"the agent {what}: pid {hello.get('pid')}, Vigie {hello.get('version')} · vigie agent status")
     return 0
-
-
-def _end(client: Client, out: Context) -> int | None:
-    """Ask the agent to end, and wait until it has; give the pid that it had.
-
-    Raises
-    ------
-    AgentUnreachable
-        When it does not end.
-    """
-    from vigie import locks
-
-    pid = locks.holder(out.home.lock)
-    watch = None if pid is None else _pidfd(pid)
-    try:
-        if not client.shutdown() and pid is None:
-            return None
-        if watch is not None:
-            _await_end(watch, pid)
-    finally:
-        if watch is not None:
-            os.close(watch)
-    return pid
-
-
-def _pidfd(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        return None
-
-
-def _await_end(watch: int, pid: int | None) -> None:
-    import select
-
-    if not select.select([watch], [], [], _ENDING)[0]:
-        raise AgentUnreachable(f"the agent (pid {pid}) did not end within {_ENDING:.0f} s", f"kill {pid}")
 
 
 # --- status -----------------------------------------------------------------------
@@ -195,7 +191,7 @@ def _restore(args: argparse.Namespace, out: Context) -> int:
     client = out.client()
     _quiet(client, out, source, force=args.force)
     out.home.create()
-    _end(client, out)
+    end(client, out)
     with _Lock(out):
         # No connection of ours may be open while the files change places.
         out.reader().close()
@@ -274,4 +270,6 @@ _ACTIONS: dict[str, Callable[[argparse.Namespace, Context], int]] = {
     "status": _status,
     "backup": _backup,
     "restore": _restore,
+    "install": _install,
+    "uninstall": _uninstall,
 }

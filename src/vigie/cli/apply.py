@@ -9,7 +9,7 @@ import time
 from vigie.change import differing, redacted
 from vigie.changes import Changes
 from vigie.cli.changed import change_lines, instant_of, plural
-from vigie.cli.schedule_add import LASTS
+from vigie.cli.lasting import say_lasting
 from vigie.errors import Conflict, UsageError
 from vigie.manifest import LARGEST, Manifest, read_manifest
 from vigie.manifest_keys import KINDS
@@ -77,7 +77,7 @@ def _run(args: argparse.Namespace, out: Context) -> int:
     _print(changes.list, out, all_of_it=args.plan)
     if applied:
         if any(change.sign == "+" and change.kind == "schedule" for change in changes.list):
-            out.say(LASTS)
+            say_lasting(out)
         if out.is_person:
             out.say("· vigie schedule list · vigie events")
     elif changes.list and out.is_person:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vigie.cli.context import Context
     from vigie.submission import Options, Submission
 
-__all__ = ["DeclaredTask", "find_task", "schedule_name"]
+__all__ = ["DeclaredTask", "declared_tasks", "find_task", "schedule_name", "service_name"]
 
 
 def schedule_name(name: str, out: Context) -> str:
@@ -25,6 +25,23 @@ def schedule_name(name: str, out: Context) -> str:
         known = ManifestReader(out.reader()).owners("schedule", meant)
         return next((each for each in meant if each in known), name)
     return name
+
+
+def service_name(name: str, out: Context) -> str:
+    """Give the whole name of a service or of an instance, as :func:`schedule_name` does; ``service:NAME`` is one."""
+    name = name.removeprefix("service:")
+    meant = projects.candidates(out.home, name)
+    if len(meant) > 1:
+        reader = out.reader().services
+        return next((each for each in meant if reader.meant(each) is not None), name)
+    return name
+
+
+def declared_tasks(out: Context) -> dict[str, Any]:
+    """Give the tables of all declared tasks, by name."""
+    import json
+
+    return {row["name"]: json.loads(row["spec"]) for row in out.reader().schedules.declared("task")}
 
 
 def find_task(word: str, out: Context) -> DeclaredTask | None:

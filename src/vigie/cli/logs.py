@@ -22,6 +22,7 @@ EXAMPLES = """\
 vigie logs 12                    # all of it, on stdout
 vigie logs -f backup             # and what comes, until the job ends
 vigie logs -n 20 last
+vigie logs -f web                # a service: all of its lives, and those to come
 vigie logs 12 --stream error     # or output, warning, info, debug, log, progress, checkpoint
 vigie logs 12 --stream result    # what its function returned
 vigie logs 12 --raw > copy       # to a file bytes always pass unchanged
@@ -32,7 +33,7 @@ vigie logs 12 --json | jq -r .text
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("jobs", metavar="JOB", nargs="+", help="id, name (its newest), last, or - (ids on stdin)")
+    add("jobs", metavar="JOB|SERVICE", nargs="+", help="id, name (its newest), last, - (ids on stdin), or a service")
     add("-f", "--follow", action="store_true", help="go on with what comes, until the jobs have ended")
     add("-n", "--lines", metavar="N", type=int, help="only the last N lines (with --json: records)")
     add("--since", metavar="T", help="only what was written since: 09:30, 2026-01-31T09:30, or 5m (ago)")
@@ -61,6 +62,11 @@ def run(args: argparse.Namespace, out: Context) -> int:
     since = None if args.since is None else selection.moment(args.since)
     reader = out.reader()
     wanted = streams(args)
+    from vigie.cli import service_logs
+
+    served = service_logs.instances_of(args.jobs, out)
+    if served:
+        return service_logs.run(served, args, wanted, since, out)
     outputs = [Output(reader, out.home, job, streams=wanted) for job in reader.resolve(args.jobs)]
     for output in outputs:
         if since is not None:

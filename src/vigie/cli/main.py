@@ -43,6 +43,7 @@ VERBS = {
     "drain": "steer:DRAIN",
     "skip": "steer:SKIP",
     "schedule": "schedule",
+    "service": "service",
     "apply": "apply",
     "queue": "queue",
     "agent": "agent",
@@ -61,6 +62,7 @@ _ELSEWHERE = {
     "continue": "resume", "unpause": "resume", "restart": "retry", "rerun": "retry",
     "rm": "remove", "delete": "remove", "clean": "remove --finished", "prune": "remove --finished",
     "parallel": "map", "xargs": "map", "foreach": "map", "throttle": "limit",
+    "services": "service list", "supervise": "service add", "daemon": "service add",
     "queues": "queue list", "slots": "queue list", "check": "doctor", "tutorial": "demo",
 }  # fmt: skip
 #: Verbs whose exit code is the work's own have this one for Vigie's errors.
@@ -70,9 +72,12 @@ _OWN_ERROR = {"run": 125, "map": 125}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and give its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    verb, rest = _verb(words)
+    wants_system = words[:1] == ["--system"]
+    verb, rest = _verb(words[1:] if wants_system else words)
     out = _context(f"vigie {verb}".rstrip())
     try:
+        if wants_system:
+            _address_system()
         code = _dispatch(verb, rest, out)
         out.stdout.flush()
     except KeyboardInterrupt:
@@ -138,6 +143,27 @@ def _verb(words: list[str]) -> tuple[str, list[str]]:
     if first.startswith("-"):
         return "", words
     return first, words[1:]
+
+
+def _address_system() -> None:
+    """Address the agent that `vigie --system agent install` has made.
+
+    Raises
+    ------
+    Refused
+        When somebody else than root asks, or another home is named as well.
+    """
+    from vigie.errors import Refused
+    from vigie.installed import SYSTEM_HOME
+
+    named = os.environ.get("VIGIE_HOME")
+    if named and os.path.abspath(named) != SYSTEM_HOME:
+        raise Refused(
+            f"--system means {SYSTEM_HOME}, and VIGIE_HOME is {named}", "unset VIGIE_HOME, or leave --system out"
+        )
+    if os.geteuid() != 0:
+        raise Refused(f"--system addresses root's agent ({SYSTEM_HOME}), and you are not root", "sudo vigie --system …")
+    os.environ["VIGIE_HOME"] = SYSTEM_HOME
 
 
 def _dispatch(verb: str, words: list[str], out: Context) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from vigie import environment, zones
 from vigie.agenda import in_zone
 from vigie.cli import schedule_options
+from vigie.cli.declared import declared_tasks
+from vigie.cli.lasting import lasting
 from vigie.cli.schedule_hints import check_words, hinted
 from vigie.declaration import JOB_KEYS, WHAT_KEYS, Scheduled, schedule
 from vigie.errors import ExpressionError, Refused, UsageError
@@ -18,9 +20,8 @@ if TYPE_CHECKING:
 
     from vigie.cli.context import Context
 
-__all__ = ["LASTS", "run"]
+__all__ = ["run"]
 
-LASTS = "runs until this machine restarts, and from `vigie agent start` on after that"
 #: Which triggers take the place of which when a schedule is edited: those that say when, all together.
 _WHEN = tuple(key for key in TRIGGERS if key not in ("timezone", "from", "until", "except"))
 
@@ -46,7 +47,9 @@ def run(args: argparse.Namespace, out: Context) -> int:
     # What was typed before is meant from where it was typed.
     base = given["cwd"] if changing and not set(typed) & set(_WHEN) else None
     try:
-        found = schedule(args.name, given, tasks=_tasks(out), keep=changing and not set(typed) & _WORK, when_base=base)
+        found = schedule(
+            args.name, given, tasks=declared_tasks(out), keep=changing and not set(typed) & _WORK, when_base=base
+        )
     except ExpressionError as error:
         raise hinted(error, args.when, says_what=args.command is not None) from None
     if changing and args.plan:
@@ -69,12 +72,6 @@ def _check_name(name: str, out: Context) -> None:
     meant = schedule_name(name, out)
     if meant != name:
         raise Refused(f"{name} means {meant} in this directory, which vigie.toml declares", "take another name")
-
-
-def _tasks(out: Context) -> dict[str, Any]:
-    import json
-
-    return {row["name"]: json.loads(row["spec"]) for row in out.reader().schedules.declared("task")}
 
 
 def _changed(name: str, given: dict[str, Any], out: Context) -> dict[str, Any]:
@@ -159,7 +156,7 @@ def _say(found: Scheduled, changing: bool, out: Context) -> None:
         said.append(f"  next {', '.join(_short(each or '') for each in coming)} ({zone.name})")
     elif found.when.again:
         said.append("  next after its first run, and so on")
-    out.say("\n".join([*said, f"  {LASTS}"]))
+    out.say("\n".join([*said, *(f"  {line}" for line in lasting(out))]))
     if out.is_person:
         out.say(f"  · vigie schedule show {found.name} · vigie schedule run {found.name}")
 

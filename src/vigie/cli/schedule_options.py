@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-__all__ = ["POLICY_OPTIONS", "TRIGGER_OPTIONS", "WORK_OPTIONS", "policies", "table", "triggers", "work"]
+__all__ = ["POLICY_OPTIONS", "TRIGGER_OPTIONS", "WORK_OPTIONS", "parse_json", "policies", "table", "triggers", "work"]
 
 #: Destination → key of the table. Those with a list may be given more than once.
 TRIGGER_OPTIONS = {
@@ -108,7 +108,7 @@ def table(args: argparse.Namespace) -> dict[str, Any]:
             if value not in (None, []):
                 found[key] = value[0] if isinstance(value, list) and len(value) == 1 and key in _SINGLE else value
     if "args" in found:
-        found["args"] = _json(found["args"])
+        found["args"] = parse_json(found["args"])
     command = getattr(args, "command", None)
     if command and "script" in found:
         found["script"] = [found["script"], *command]
@@ -121,7 +121,14 @@ def table(args: argparse.Namespace) -> dict[str, Any]:
 _SINGLE = ("cron", "calendar", "rrule", "on_file", "on_event", "on_idle", "if", "blackout", "tags")
 
 
-def _json(text: str) -> Any:
+def parse_json(text: str) -> Any:
+    """Read the arguments of a function.
+
+    Raises
+    ------
+    UsageError
+        When the text is no JSON.
+    """
     import json
 
     from vigie.errors import UsageError

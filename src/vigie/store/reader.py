@@ -17,6 +17,7 @@ from vigie.selection import Filter
 from vigie.store import sql
 from vigie.store.readonly import ReadOnly, Row
 from vigie.store.schedule_reader import ScheduleReader
+from vigie.store.service_reader import ServiceReader
 from vigie.store.unfolded import Unfolded
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Reader:
         self._samples = ReadOnly(home.samples)
         self._jobs = Unfolded(self._store)
         self.schedules = ScheduleReader(self._store)
+        self.services = ServiceReader(self._store)
 
     def close(self) -> None:
         """Close the connections; the next read opens them again."""

@@ -1,0 +1,1 @@
+"""Texts of other systems, made from ours and read into ours: pure."""
