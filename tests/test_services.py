@@ -68,7 +68,8 @@ def test_a_missing_program_backs_off_and_says_what_is_missing(served):
 def test_the_exit_code_decides_where_the_plan_says_so(served):
     served.add("held", "sh", "-c", "exit 7", plan={"exits": {"7": "hold"}})
     served.add("done", "sh", "-c", "exit 0", plan={"restart": "on-failure"})
-    assert served.wait("held", "done") == {"held": "failed", "done": "inactive"}
+    served.until_state("held", "failed")
+    served.until_state("done", "inactive")
     assert "until somebody starts it" in served.cause("held")
     assert served.ask("start", "held")[0]["changed"]
 

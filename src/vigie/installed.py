@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vigie.config import Home
 
-__all__ = ["SYSTEM_HOME", "UNIT", "is_installed", "place"]
+__all__ = ["LABEL", "SYSTEM_HOME", "UNIT", "is_installed", "place", "written"]
 
 #: What the system's own agent keeps its state under.
 SYSTEM_HOME = "/var/lib/vigie"
@@ -29,12 +29,20 @@ def place(home: Home) -> str:
     return os.path.join(config, "systemd", "user", UNIT)
 
 
-def is_installed(home: Home) -> bool:
-    """Tell whether `vigie agent install` was run for a home, and not undone."""
+def written(home: Home) -> list[str] | None:
+    """Give the lines of the file that starts an agent at boot, this home's or another's; None: there is none."""
     try:
         with open(place(home), encoding="utf-8", errors="replace") as file:
-            text = file.read()
+            return [line.strip() for line in file]
     except OSError:
+        return None
+
+
+def is_installed(home: Home) -> bool:
+    """Tell whether `vigie agent install` was run for a home, and not undone: one file serves one home."""
+    lines = written(home)
+    if lines is None:
         return False
-    # One file serves one home: it names it, unless that is the usual one.
-    return f"VIGIE_HOME={home.root}" in text or f"<string>{home.root}</string>" in text
+    from vigie.convert.boot import plist_home, unit_home
+
+    return unit_home(home.root) in lines or plist_home(home.root) in lines

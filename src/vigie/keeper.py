@@ -30,8 +30,10 @@ import time
 from vigie import pidfd, procs
 from vigie.config import Home
 from vigie.crash import point
+from vigie.keeper_child import Child, find_begun
 from vigie.keeper_journal import Journal, whole
 from vigie.keeper_lanes import Lanes
+from vigie.keeper_services import Services
 from vigie.keeper_spawn import FileLimit, SpawnError, spawn
 from vigie.keeper_talk import Talk, log
 from vigie.procs import Identity
@@ -39,8 +41,7 @@ from vigie.sockets import bind_unix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 __all__ = ["Keeper", "main"]
@@ -56,23 +57,6 @@ def _now() -> dict[str, int]:
     return {"at": time.time_ns() // 1000, "mono": time.monotonic_ns() // 1000}
 
 
-class Child:
-    """A living process and what is held for it."""
-
-    __slots__ = ("fd", "identity", "lane", "mark", "popen")
-
-    def __init__(
-        self, mark: str, identity: Identity, fd: int | None, popen: subprocess.Popen[bytes] | None = None,
-        lane: str | None = None,
-    ) -> None:  # fmt: skip
-        self.mark = mark
-        self.lane = lane
-        self.identity = identity
-        self.fd = fd
-        # A Popen that is dropped before its end would warn, and wait by itself.
-        self.popen = popen
-
-
 class Keeper:
     """The state of one keeper and its loop.
 
@@ -84,8 +68,8 @@ class Keeper:
         Held already.
     limit:
         The descriptor limit that children get.
-    carried:
-        pidfds of adopted processes by mark, handed on by exec.
+    carried, services:
+        pidfds of adopted processes by mark, and what the services had open, handed on by exec.
     """
 
     def __init__(
@@ -95,6 +79,7 @@ class Keeper:
         listener: socket.socket,
         limit: FileLimit,
         carried: dict[str, int] | None = None,
+        services: dict[str, Any] | None = None,
     ) -> None:
         self.home = home
         self.lock = lock
@@ -109,6 +94,13 @@ class Keeper:
         self.talk = Talk(
             home.keeper_socket, listener, self.boot, self.selector, self.marks, self.obey, self.lanes.clear
         )
+        self.services = Services(
+            os.path.join(home.keeper_dir, "n"), self.selector, limit, self._pid_of, self._become_main, self.talk.tell
+        )
+        self.talk.more, self.talk.exchange = self.services.notify.waiting, self.services.exchange
+        self.services.take_over(services or {})
+        #: First processes of daemons that have ended, until it is known who goes on.
+        self.forking: dict[str, tuple[Child, int | None, resource.struct_rusage | None]] = {}
         self.ending = False
         self._unwritten = False
         #: Lanes in which somebody has ended.
@@ -154,10 +146,12 @@ class Keeper:
                 said = self.marks[mark] = {"k": "begin", "mark": mark, "since": 0}
             if said["k"] == "started":
                 identity = Identity(int(str(said["pid"])), int(str(said["ticks"])))
+                if mark not in self.services.of:
+                    self.services.adopt(mark, said)
                 if not self._adopt(mark, identity, carried.get(mark)):
                     self._lose(mark)
             elif said["k"] == "begin":
-                found = _find_begun(mark, int(str(said.get("since", 0))))
+                found = find_begun(mark, int(str(said.get("since", 0))))
                 if found is not None:
                     point("keeper-before-adopted")
                     self._write("started", mark=mark, pid=found.pid, ticks=found.start_ticks, **_now())
@@ -197,6 +191,8 @@ class Keeper:
         while not self.ending:
             # Without an agent it looks after its socket and its own end.
             wait = None if self.talk.agent and not self._unwritten and not self._blind() else min(1.0, IDLE)
+            if self.forking:
+                wait = 0.02
             for key, events in self.selector.select(wait):
                 key.data(events)
             self._tend()
@@ -212,6 +208,8 @@ class Keeper:
             with contextlib.suppress(OSError):
                 self.journal.compact()
                 self._unwritten = False
+        for mark in list(self.forking):
+            self._look_who_goes_on(mark)
         for child in [child for child in self.adopted.values() if child.fd is None]:
             if not procs.alive(child.identity):
                 self._adopted_ended(child)
@@ -260,14 +258,15 @@ class Keeper:
         try:
             point("keeper-before-begin")
             try:
-                self.journal.append("begin", mark=mark, since=procs.boot_ticks())
+                more = {"service": request["service"]} if request.get("service") else {}
+                self.journal.append("begin", mark=mark, since=procs.boot_ticks(), **more)
             except OSError as error:
                 why = f"cannot write {self.home.keeper_journal}: {error.strerror}"
                 raise SpawnError("fork", error.errno or errno.EIO, why) from None
             point("keeper-after-begin")
             began = _now()  # what it needs to be spawned is part of its running time
             earliest = procs.boot_ticks()
-            popen = spawn(request, self.limit)
+            popen = spawn(request, self.limit, self._starter(request))
         except SpawnError as error:
             failure = {"errno": error.errno, "error": error.error, "message": str(error), "what": error.what}
             point("keeper-before-failed")
@@ -288,6 +287,18 @@ class Keeper:
         self.talk.report(mark, "started")
         point("keeper-after-started-report")
 
+    def _starter(self, request: dict[str, Any]) -> Callable[..., Any] | None:
+        """Give what starts a process that a plain spawn cannot: a life of a service, mostly."""
+        if not request.get("service"):
+            return None
+        try:
+            self.services.prepare(request)
+            return self.services.spawner(request)
+        except LookupError as error:
+            raise SpawnError("argv", errno.EINVAL, str(error.args[0])) from None
+        except OSError as error:
+            raise SpawnError("listen", error.errno or errno.EIO, error.strerror or str(error)) from None
+
     def _reap(self) -> None:
         """Reap every child that has ended, orphans that landed here too, and begin what waited for that."""
         self._wait()
@@ -301,9 +312,74 @@ class Keeper:
                 return
             if pid == 0:
                 return
-            child = self.own.pop(pid, None)
+            child = self.own.pop(pid, None) or self._come_home(pid)
             if child is not None:
-                self._ended(child, status, usage)
+                self._came_to_end(child, status, usage)
+
+    def _come_home(self, pid: int) -> Child | None:
+        """Give an adopted process that had become our child by its end."""
+        child = next((child for child in self.adopted.values() if child.identity.pid == pid), None)
+        if child is not None:
+            self.adopted.pop(child.mark)
+            if child.fd is not None:
+                self.selector.unregister(child.fd)
+        return child
+
+    def _came_to_end(self, child: Child, status: int | None, usage: resource.struct_rusage | None) -> None:
+        """See whether the end of a process is that of its attempt: of a service another may go on as the main one."""
+        if child.mark in self.services.of:
+            self.services.drain(child.mark)
+            if self._pid_of(child.mark) != child.identity.pid:
+                self._let_go(child, status)
+                return
+            if self.services.forks(child.mark, status):
+                self.forking[child.mark] = (child, status, usage)
+                self._look_who_goes_on(child.mark)
+                return
+        self._ended(child, status, usage)
+
+    def _look_who_goes_on(self, mark: str) -> None:
+        child, status, usage = self.forking[mark]
+        found, again = self.services.successor(mark)
+        if found is not None:
+            self._become_main(mark, found)
+        elif again:
+            return
+        del self.forking[mark]
+        if self._pid_of(mark) != child.identity.pid:
+            self._let_go(child, status)
+        else:
+            self._ended(child, status, usage)
+
+    def _let_go(self, child: Child, status: int | None) -> None:
+        """Forget a process that has ended and is not the main one any more."""
+        if child.fd is not None:
+            os.close(child.fd)
+        if child.popen is not None and status is not None:
+            child.popen.returncode = os.waitstatus_to_exitcode(status)
+
+    def _pid_of(self, mark: str) -> int | None:
+        said = self.marks.get(mark)
+        return int(str(said["pid"])) if said is not None and said["k"] == "started" else None
+
+    def _become_main(self, mark: str, pid: int) -> None:
+        """Follow another process of a tree as its main one."""
+        before, ticks = self._pid_of(mark), procs.start_ticks(pid)
+        if before in (None, pid) or before is None:
+            return
+        if ticks is None or not procs.belongs(pid, before, mark):
+            log(f"{mark}: process {pid} cannot be its main one: it is none of its tree")
+            return
+        former = self.own.get(before) or self.adopted.pop(mark, None)
+        if former is not None and before not in self.own and former.fd is not None:
+            self.selector.unregister(former.fd)
+            os.close(former.fd)
+        self._write("main", mark=mark, pid=pid, ticks=ticks)
+        self._adopt(mark, Identity(pid, ticks), None)
+        living = self._living(mark)
+        if living is not None and former is not None:
+            living.lane, former.lane = former.lane, None
+        self.talk.report(mark, "started")
 
     def _fill(self) -> None:
         """Begin what waits for room in the lanes in which somebody has ended.
@@ -323,7 +399,7 @@ class Keeper:
         self.adopted.pop(child.mark, None)
         if child.fd is not None:
             self.selector.unregister(child.fd)
-        self._ended(child, status, None)
+        self._came_to_end(child, status, None)
 
     def _ended(self, child: Child, status: int | None, usage: resource.struct_rusage | None) -> None:
         end: dict[str, object] = {"exit_code": None, "signal": None, "core": False, "known": status is not None}
@@ -334,6 +410,10 @@ class Keeper:
             end["core"] = os.WCOREDUMP(status)
         end["cpu"] = int((usage.ru_utime + usage.ru_stime) * 1e6) if usage else None
         end["peak_rss"] = usage.ru_maxrss * _USAGE_UNIT if usage else None
+        if child.mark in self.services.of:
+            left = self.services.left(child.mark, child.identity.pid, set(self.own))
+            if left is not None:
+                end["left"] = left
         now = _now()
         point("keeper-before-ended")
         self._write("ended", mark=child.mark, ended_at=now["at"], ended_mono=now["mono"], **end)
@@ -388,12 +468,16 @@ class Keeper:
             self.talk.replay()
         elif op == "upgrade":
             self._upgrade()
+        elif op in ("listen", "unlisten", "watch", "unwatch", "quiet", "heard"):
+            self.services.obey(str(op), header)
         elif op == "quit" and not self._busy():
             self.ending = True
 
     def _forget(self, marks: Sequence[str]) -> None:
         # A living one is not forgotten, whatever the agent believes.
         over = [mark for mark in marks if self.marks.get(mark, {}).get("k") in ("ended", "failed", "lost")]
+        for mark in over:
+            self.services.over(mark)
         point("keeper-before-forget")
         try:
             self.journal.forget(over)
@@ -418,10 +502,11 @@ class Keeper:
             return
         adopted = {mark: child.fd for mark, child in self.adopted.items() if child.fd is not None}
         listener = self.talk.listener.fileno()
-        state = {"lock": self.lock, "listener": listener, "soft": self.limit.soft, "adopted": adopted}
+        state = {"lock": self.lock, "listener": listener, "soft": self.limit.soft, "adopted": adopted,
+                 "services": self.services.state()}  # fmt: skip
         path = os.path.join(self.home.keeper_dir, "carry")
         carry = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        passed = [self.lock, listener, carry, *adopted.values()]
+        passed = [self.lock, listener, carry, *adopted.values(), *self.services.descriptors()]
         # Between exec and its handlers a signal would meet its default action.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
@@ -439,20 +524,6 @@ class Keeper:
             os.close(carry)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def _find_begun(mark: str, since: int) -> Identity | None:
-    """Find the process of a ``begin`` whose keeper died before it could write ``started``.
-
-    Between vfork and exec a child still looks like that keeper; such a twin of
-    ours is waited for, at most a second, because it will carry the mark then.
-    """
-    deadline = time.monotonic() + 1
-    while True:
-        found = procs.find_mark(mark, since)
-        if found is not None or time.monotonic() > deadline or not procs.twins(os.getpid()):
-            return found
-        time.sleep(0.005)
 
 
 def _take_lock(path: str) -> int | None:
@@ -506,7 +577,7 @@ def main(argv: list[str]) -> int:
     pidfd.set_subreaper()
     limit = FileLimit(state.get("soft"))
     assert lock is not None
-    Keeper(home, lock, listener, limit, state.get("adopted")).run()
+    Keeper(home, lock, listener, limit, state.get("adopted"), state.get("services")).run()
     return 0
 
 

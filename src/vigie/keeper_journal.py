@@ -59,6 +59,15 @@ class State:
             marks = said.get("marks")
             for mark in marks if isinstance(marks, list) else ():
                 self.marks.pop(str(mark), None)
+        elif kind == "main":
+            known = self.marks.get(str(said.get("mark")))
+            if known is not None and known["k"] == "started" and whole(known):
+                self.marks[str(said["mark"])] = {
+                    **known,
+                    "pid": said.get("pid"),
+                    "ticks": said.get("ticks"),
+                    "main": True,
+                }
         elif isinstance(kind, str) and kind in _ORDER and isinstance(said.get("mark"), str):
             mark = str(said["mark"])
             before = self.marks.get(mark)

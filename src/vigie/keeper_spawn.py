@@ -19,6 +19,7 @@ from vigie.procs import MARK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["FileLimit", "SpawnError", "spawn"]
@@ -91,7 +92,9 @@ class FileLimit:
         return high
 
 
-def spawn(request: dict[str, Any], limit: FileLimit) -> subprocess.Popen[bytes]:
+def spawn(
+    request: dict[str, Any], limit: FileLimit, start: Callable[..., Any] | None = None
+) -> subprocess.Popen[bytes]:  # fmt: skip
     """Start what a ``spawn`` frame asks for.
 
     Parameters
@@ -101,6 +104,8 @@ def spawn(request: dict[str, Any], limit: FileLimit) -> subprocess.Popen[bytes]:
         are UTF-8 with surrogateescape, whatever the locale.
     limit:
         The keeper's own, lowered while the child is made.
+    start:
+        Makes the child in another way, of the same things; its ``filename`` says what failed.
 
     Raises
     ------
@@ -122,6 +127,9 @@ def spawn(request: dict[str, Any], limit: FileLimit) -> subprocess.Popen[bytes]:
     with limit:
         try:
             stdin, out, err = _open_streams(request, fds)
+            if start is not None:
+                made: subprocess.Popen[bytes] = start(argv, env, cwd, umask, (stdin, out, err))
+                return made
             return subprocess.Popen(
                 argv,
                 stdin=stdin,
@@ -223,6 +231,8 @@ def _explained(error: OSError, argv: list[bytes], cwd: bytes, env: dict[bytes, b
     """Say what a failed fork or exec means."""
     number = error.errno or 0
     name = show(argv[0])
+    if error.filename is not None and error.filename not in (cwd, argv[0]) and isinstance(error.filename, bytes):
+        return SpawnError("argv", number, f"cannot set {show(error.filename)}: {error.strerror}")
     if error.filename is None and number in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):
         return SpawnError("fork", number, f"cannot start another process: {error.strerror}")
     if error.filename == cwd and error.filename != argv[0]:

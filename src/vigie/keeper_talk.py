@@ -98,6 +98,12 @@ class Talk:
         self._marks = marks
         self._obey = obey
         self._gone = gone
+        #: What else is told, in order, each where a "word" stands among what is to be told.
+        self._words: deque[dict[str, Any]] = deque()
+        #: Gives what a new agent has to hear besides the journal.
+        self.more: Callable[[], list[dict[str, Any]]] = list
+        #: Takes a peer that brings or wants descriptors, with its hello and those that came with it.
+        self.exchange: Callable[[socket.socket, dict[str, Any], list[int]], None] = lambda sock, header, fds: None
         self._listen(listener)
 
     def _listen(self, listener: socket.socket) -> None:
@@ -125,6 +131,15 @@ class Talk:
             self.agent.todo.append((mark, kind, replay))
             self._flush(self.agent)
 
+    def tell(self, message: dict[str, Any]) -> bool:
+        """Tell the agent something else; False if there is none."""
+        if self.agent is None:
+            return False
+        self._words.append(message)
+        self.agent.todo.append(("", "word", False))
+        self._flush(self.agent)
+        return True
+
     def listen(self) -> None:
         """Obey what the agent has said by now."""
         if self.agent is not None:
@@ -137,6 +152,9 @@ class Talk:
         point("keeper-before-replay")
         for mark, said in self._marks.items():
             self.agent.todo.append((mark, "started" if said["k"] == "started" else "end", True))
+        for message in self.more():
+            self._words.append(message)
+            self.agent.todo.append(("", "word", True))
         self.agent.todo.append(("", "", True))
 
     def _accept(self, _events: int) -> None:
@@ -146,7 +164,8 @@ class Talk:
                 sock.close()
                 return
             sock.setblocking(False)
-            hello = {"vigie": frames.PROTOCOL, "role": "keeper", "version": vigie.__version__, "lanes": True}
+            hello = {"vigie": frames.PROTOCOL, "role": "keeper", "version": vigie.__version__, "lanes": True,
+                     "services": True}  # fmt: skip
             peer = Connection(sock, frames.encode({**hello, "pid": os.getpid(), "boot": self._boot}))
             self._selector.register(sock, _READ, lambda events: self._serve(peer, events))
             point("keeper-before-hello")
@@ -156,11 +175,15 @@ class Talk:
     def _serve(self, peer: Connection, events: int) -> None:
         try:
             if events & _READ:
-                data = peer.sock.recv(1 << 16)
+                data, fds = self._receive(peer)
                 if not data:
                     self._drop(peer)
                     return
                 for header, _ in peer.decoder.feed(data):
+                    if not peer.agent and header.get("role") == "fds":
+                        self.exchange(peer.sock, header, fds)
+                        self._drop(peer)
+                        return
                     self._hear(peer, header)
                     if peer.sock.fileno() < 0:
                         return
@@ -170,6 +193,13 @@ class Talk:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log(f"dropped a connection: {type(error).__name__}: {error}")
             self._drop(peer)
+
+    def _receive(self, peer: Connection) -> tuple[bytes, list[int]]:
+        """Read from a peer; one that has not said who it is may bring descriptors."""
+        if peer.agent or not hasattr(socket, "recv_fds"):
+            return peer.sock.recv(1 << 16), []
+        data, fds, _, _ = socket.recv_fds(peer.sock, 1 << 16, 253, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+        return data, list(fds)
 
     def _hear(self, peer: Connection, header: dict[str, Any]) -> None:
         if peer.agent:
@@ -186,6 +216,7 @@ class Talk:
     def _drop(self, peer: Connection) -> None:
         if peer is self.agent:
             self.agent = None
+            self._words.clear()
             self._gone()
         if peer.sock.fileno() >= 0:
             self._selector.unregister(peer.sock)
@@ -215,6 +246,8 @@ class Talk:
             self._selector.modify(peer.sock, events, key.data)
 
     def _message(self, mark: str, kind: str, replay: bool) -> bytes:
+        if kind == "word":
+            return frames.encode(self._words.popleft()) if self._words else b""
         if not mark:
             return frames.encode({"op": "replayed"})
         if kind == "withdrawn":
@@ -232,12 +265,16 @@ def _as_message(said: dict[str, object], kind: str, replay: bool) -> dict[str, o
         message["replay"] = True
     if kind == "started":
         message |= {"pid": said["pid"], "start_ticks": said["ticks"], "at": said["at"], "mono": said["mono"]}
+        if said.get("main"):
+            message["main"] = True
         return message
     message["op"] = said["k"]
     if said["k"] == "ended":
         message |= {key: said[key] for key in ("pid", "exit_code", "signal", "core", "known", "cpu", "peak_rss")}
         message |= {"at": said["ended_at"], "mono": said["ended_mono"], "start_ticks": said["ticks"]}
         message |= {"started_at": said["at"], "started_mono": said["mono"]}
+        if "left" in said:
+            message["left"] = said["left"]
     elif said["k"] == "failed":
         message |= {key: said[key] for key in ("errno", "error", "message", "what")}
     elif "pid" in said:

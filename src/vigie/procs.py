@@ -325,6 +325,39 @@ def find_mark(mark: str, since: int = 0) -> Identity | None:
     return min(leaders, key=lambda p: (p.start_ticks, p.pid)).identity if leaders else None
 
 
+def belongs(pid: int, main: int, mark: str) -> bool:
+    """Tell whether a process is of the tree of a main process; of one that is gone already, nobody can say no.
+
+    It is that process, in its session, below it, or carries its mark.
+    """
+    at, seen = pid, 0
+    while at > 1 and seen < 64:
+        field = _fields(at)
+        if field is None:
+            return at == pid  # gone, and so nobody can say no; or its parent has, and it is somebody else's
+        if at == main or int(field[3]) == main:
+            return True
+        at, seen = int(field[1]), seen + 1
+    return _read_mark(pid) == mark
+
+
+def children(pid: int) -> list[int] | None:
+    """Give the children of a process with one thread; None where the system does not tell."""
+    data = _read(f"/proc/{pid}/task/{pid}/children")
+    return None if data is None else [int(word) for word in data.split()]
+
+
+def session(pid: int) -> int | None:
+    """Give the session of a process; None if it is gone or a zombie."""
+    field = _fields(pid)
+    return int(field[3]) if field and field[0] not in b"ZX" else None
+
+
+def mark_of(pid: int) -> str | None:
+    """Give the mark that a process carries."""
+    return _read_mark(pid)
+
+
 def parent(identity: Identity) -> int | None:
     """Give the number of the parent of exactly this process, ended or not; None if it is gone."""
     if not _LINUX:

@@ -311,7 +311,7 @@ class Agent:
         if said.get("role") == "keeper":
             self.dispatch.ahead.offered = bool(said.get("lanes"))
             return
-        if op in ("notify", "connection", "stranger", "listening"):
+        if op in ("notify", "connection", "stranger", "listening", "remark"):
             self.services.hands.heard(said)
             return
         if "mark" not in said:

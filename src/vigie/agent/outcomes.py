@@ -113,7 +113,7 @@ class Outcomes:
             return
         bind = (said["pid"], said["start_ticks"], said["at"], said["mono"], job, attempt)
         self.core.store.run("attempt_started", bind)
-        if said.get("main"):
+        if said.get("main") and row.started is not None:
             return  # another process goes on as the main one
         detail = {"attempt": attempt, "pid": said["pid"]}
         if row.state == "assigned":

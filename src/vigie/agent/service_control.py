@@ -150,7 +150,7 @@ class ServiceControl:
         self.core.log("service-stop", who=who, thing=f"service:{name}", detail="it is to be removed")
         for unit in served.units:
             self.duty.take(unit, ev.StopAsked(now, "it is to be removed"))
-        self.core.after(self.duty._settled)
+        self.core.after(self.duty.settled)
         return served.units
 
     # --- what is done to it -----------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from vigie.agent.keeper_fds import Copies
 from vigie.agent.world import pairs
 from vigie.services import events as ev
 from vigie.services.plan import Plan
@@ -28,7 +29,10 @@ class ServiceHands:
         self._open: set[str] = set()
         #: Of instances that reload: when they were asked (mono µs), and whether they have said that they do.
         self._reloads: dict[str, tuple[int, bool]] = {}
-        #: How many descriptors an instance has given to keep, and what errno it named last.
+        self.copies = Copies(duty.home)
+        #: Those of them of which it has said that it has tried.
+        self.opened: set[str] = set()
+        #: How many descriptors an instance has given to keep.
         self.stored: dict[str, int] = {}
 
     # --- spawning ---------------------------------------------------------------
@@ -139,6 +143,8 @@ class ServiceHands:
         """Close what a service listens on."""
         if name in self._open:
             self._open.discard(name)
+            self.opened.discard(name)
+            self.copies.forget(name)
             self.duty.keeper.send({"op": "unlisten", "key": name})
 
     def quiet(self, name: str) -> None:
@@ -149,6 +155,8 @@ class ServiceHands:
 
     def keeper_is_back(self) -> None:
         """Tell a keeper, which may be another, what is to be open."""
+        if self._open:
+            self.copies.give()
         for served in self.duty.roster.services.values():
             if served.plan.listen and any(unit.one.state not in ("inactive", "failed") or unit.one.at
                                           for unit in served.units):  # fmt: skip
@@ -172,8 +180,14 @@ class ServiceHands:
         elif op == "stranger":
             detail = f"process {said.get('pid')} of user {said.get('uid')}: {said.get('why')}"
             duty.writer.post(self._log, "service-stranger", str(said["key"]), detail)
-        elif op == "listening" and said.get("error"):
-            duty.writer.post(self._log, "service-socket", str(said["key"]), str(said["error"]))
+        elif op == "remark":
+            duty.writer.post(self._log, "service-remark", str(said["key"]), str(said["text"]))
+        elif op == "listening":
+            self.opened.add(str(said["key"]))
+            self.copies.fetch()
+            duty.settled()
+            if said.get("error"):
+                duty.writer.post(self._log, "service-socket", str(said["key"]), str(said["error"]))
 
     def _log(self, verb: str, name: str, detail: str) -> None:
         self.duty.core.log(verb, thing=f"service:{name}", detail=detail)

@@ -96,6 +96,8 @@ class ServiceWaits:
         """Tell whether it changes no more of itself, as far as can be seen."""
         if on_its_way(unit.one) or unit.noted.get("renew") or unit.noted.get("leaving"):
             return False
+        if unit.one.at == "listens":
+            return unit.served.name in self.duty.hands.opened
         if unit.one.at != "waits":
             return True
         plan, roster = unit.plan, self.duty.roster

@@ -119,7 +119,7 @@ class Services:
             self._log(unit, before, event)
         if new.state != before.state or new.at != before.at:
             self._turn(unit.served)
-            self.core.after(self._settled)
+            self.core.after(self.settled)
 
     def write(self, unit: Unit) -> None:
         """Write how an instance stands."""
@@ -316,7 +316,7 @@ class Services:
     def _listen(self, unit: Unit) -> None:
         self.core.after(self.hands.await_connection, unit.served)
 
-    def _settled(self) -> None:
+    def settled(self) -> None:
         """See to what waits until services have come to rest."""
         self.waits.look()
         units = self.roster.units.values()
@@ -364,7 +364,7 @@ class Services:
         for unit in self.roster.units.values():
             if unit.job == job:
                 self.look_whether_gone(unit.name)
-        self._settled()
+        self.settled()
 
     def look_whether_gone(self, name: str) -> None:
         """See whether a life that is being ended is over, process and tree."""
@@ -418,7 +418,7 @@ class Services:
                 if served.row.mode == "automatic" and not served.row.removing:
                     for unit in served.units:
                         self.take(unit, ev.StartAsked(now, "boot"))
-        self.core.after(self._settled)
+        self.core.after(self.settled)
 
     def _after_boot(self, unit: Unit, now: int) -> None:
         before = unit.one
@@ -471,7 +471,7 @@ class Services:
                 unit.served.units.remove(unit)
                 del self.roster.units[unit.name]
                 self.core.after(self.hands.quiet, unit.name)
-                self.core.after(self._settled)
+                self.core.after(self.settled)
 
     def _remove(self, name: str) -> None:
         served = self.roster.services.get(name)
@@ -489,7 +489,7 @@ class Services:
         self.store.run("remove", (served.row.id,))
         self.core.log("service-removed", thing=f"service:{name}", who=who, before=served.row.spec)
         self.core.after(self.hands.close_sockets, name)
-        self.core.after(self._settled)
+        self.core.after(self.settled)
 
 
 def _how(new: lc.State) -> tuple[str, str, int | None]:

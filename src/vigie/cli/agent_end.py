@@ -43,7 +43,7 @@ def end(client: Client, out: Context) -> int | None:
 def _pidfd(pid: int) -> int | None:
     try:
         return os.pidfd_open(pid)
-    except OSError:
+    except (OSError, AttributeError):  # no pidfds on this system
         return None
 
 

@@ -9,7 +9,7 @@ import sys
 
 from vigie.convert.boot import cron_line, launchd_plist, systemd_unit
 from vigie.errors import Refused
-from vigie.installed import LABEL, SYSTEM_HOME, UNIT, is_installed, place
+from vigie.installed import LABEL, SYSTEM_HOME, UNIT, is_installed, place, written
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ def manager(home: Home) -> str | None:
         return "launchd"
     if shutil.which("systemctl") is None:
         return None
-    scope = [] if _is_system(home) else ["--user"]
-    said = subprocess.run(["systemctl", *scope, "is-system-running"], capture_output=True, text=True, check=False)
+    said = subprocess.run(
+        ["systemctl", *_scope(home), "is-system-running"], capture_output=True, text=True, check=False
+    )
     # "offline" is what it says where systemd does not run; without a bus of the user's it says nothing.
     return "systemd" if said.stdout.strip() not in ("", "offline", "unknown") else None
 
@@ -48,6 +49,8 @@ def install(args: argparse.Namespace, out: Context) -> int:
     if kind is None:
         return _say_how(out)
     path = place(home)
+    if written(home) is not None and not is_installed(home):
+        raise Refused(f"{path} starts the agent of another home", "vigie agent uninstall there first")
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="utf-8") as file:
@@ -56,19 +59,28 @@ def install(args: argparse.Namespace, out: Context) -> int:
         raise Refused(f"cannot write {path}: {error.strerror}", "as root: vigie --system agent install") from None
     home.create()
     _hand_over(out)
-    if kind == "launchd":
-        _must(["launchctl", "load", "-w", path])
-        lingers = False
-    else:
-        _systemctl(home, "daemon-reload")
-        _systemctl(home, "enable", "--now", UNIT)
-        lingers = not _is_system(home) and _linger(out)
+    try:
+        _enable(kind, home, path)
+    except Refused:
+        # As it was: no file, and an agent that somebody has started.
+        os.unlink(path)
+        out.client().connect()
+        raise
+    lingers = kind == "systemd" and not _is_system(home) and _linger(out)
     if args.json:
         out.json({"installed": path, "manager": kind, "lingers": lingers})
     else:
         out.print(path)
         out.say("the agent starts at boot and is kept up · vigie agent status · vigie agent uninstall undoes it")
     return 0
+
+
+def _enable(kind: str, home: Home, path: str) -> None:
+    if kind == "launchd":
+        _must(["launchctl", "load", "-w", path])
+    else:
+        _systemctl(home, "daemon-reload")
+        _systemctl(home, "enable", "--now", UNIT)
 
 
 def _text(kind: str, home: Home) -> str:
@@ -113,24 +125,25 @@ def _name() -> str:
 
 
 def uninstall(args: argparse.Namespace, out: Context) -> int:
-    """Undo it; what runs goes on, and so does the agent, until it is stopped."""
+    """Undo it; what runs goes on, under an agent as somebody would have started it by hand."""
     home, path = out.home, place(out.home)
     if not is_installed(home):
         raise Refused(f"the agent of {home.root} is not installed", "vigie agent install")
     if sys.platform == "darwin":
         subprocess.run(["launchctl", "unload", "-w", path], capture_output=True, check=False)
+        os.unlink(path)
     else:
-        _systemctl(home, "disable", "--now", UNIT)
-    os.unlink(path)
-    if sys.platform != "darwin":
+        subprocess.run(["systemctl", *_scope(home), "disable", "--now", UNIT], capture_output=True, check=False)
+        os.unlink(path)
         _systemctl(home, "daemon-reload")
     if os.path.exists(_mark(home)):
         subprocess.run(["loginctl", "disable-linger", str(os.getuid())], capture_output=True, check=False)
         os.unlink(_mark(home))
+    out.client().connect()
     if args.json:
         out.json({"uninstalled": path})
     else:
-        out.say(f"{path} is gone; what runs goes on, and the next verb that needs the agent starts it")
+        out.say(f"{path} is gone; what runs goes on, until this machine restarts")
     return 0
 
 
@@ -143,14 +156,18 @@ def control(home: Home, verb: str) -> bool:
 
 
 def _systemctl(home: Home, *words: str) -> None:
-    _must(["systemctl", *([] if _is_system(home) else ["--user"]), *words])
+    _must(["systemctl", *_scope(home), *words])
+
+
+def _scope(home: Home) -> list[str]:
+    return [] if _is_system(home) else ["--user"]
 
 
 def _must(argv: list[str]) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}"
-        raise Refused(f"{' '.join(argv)}: {said}", "vigie agent uninstall takes back what was written")
+        raise Refused(f"{' '.join(argv)}: {said}", "nothing was changed; VIGIE_DEBUG=1 shows more")
 
 
 def _say_how(out: Context) -> int:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
-__all__ = ["cron_line", "launchd_plist", "systemd_unit"]
+__all__ = ["cron_line", "launchd_plist", "plist_home", "systemd_unit", "unit_home"]
 
 
 def systemd_unit(argv: Sequence[str], home: str, *, system: bool) -> str:
@@ -28,14 +28,18 @@ def systemd_unit(argv: Sequence[str], home: str, *, system: bool) -> str:
     after = "After=network.target local-fs.target\n" if system else ""
     return f"""[Unit]
 Description=Vigie: background jobs, schedules and services
-{after}
+{after}# While an agent that was started by hand has the home, ours tries again.
+StartLimitIntervalSec=0
+
 [Service]
 Type=notify
 NotifyAccess=main
-ExecStart={" ".join(_unit_word(word) for word in argv)}
-Environment={_unit_word(f"VIGIE_HOME={home}")}
+ExecStart={" ".join(_unit_word(word).replace("$", "$$") for word in argv)}
+{unit_home(home)}
 Restart=always
 RestartSec=1
+# Limits of services hold for their whole trees.
+Delegate=yes
 # What runs goes on while the agent is restarted or upgraded.
 KillMode=process
 TimeoutStopSec=30
@@ -48,13 +52,27 @@ WantedBy={target}
 """
 
 
+def unit_home(home: str) -> str:
+    """Give the line of a unit that says which home its agent has.
+
+    >>> unit_home("/var/lib/vigie")
+    'Environment=VIGIE_HOME=/var/lib/vigie'
+    """
+    return f"Environment={_unit_word(f'VIGIE_HOME={home}')}"
+
+
+def plist_home(home: str) -> str:
+    """Give the line of a plist that says it."""
+    return f"<string>{escape(home)}</string>"
+
+
 def _unit_word(text: str) -> str:
     """Quote a word for a unit file.
 
     >>> _unit_word("/a b/100%")
     '"/a b/100%%"'
     """
-    text = text.replace("%", "%%").replace("$", "$$")
+    text = text.replace("%", "%%")
     if text and not any(char in text for char in " \t\"'\\;"):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -80,7 +98,7 @@ def launchd_plist(argv: Sequence[str], home: str, label: str, log: str) -> str:
     <key>EnvironmentVariables</key>
     <dict>
         <key>VIGIE_HOME</key>
-        <string>{escape(home)}</string>
+        {plist_home(home)}
     </dict>
     <key>RunAtLoad</key>
     <true/>
