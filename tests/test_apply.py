@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 
@@ -38,7 +38,7 @@ class Applying:
 
     def begin(self) -> None:
         place = self.place
-        self.apply_ = Apply(place.core, place.control, place.asked, lambda *given: self.index.append(given))
+        self.apply_ = Apply(place.core, place.control, place.asked, Mock(), lambda *given: self.index.append(given))
 
     def again(self) -> None:
         """Kill the agent and start another."""

@@ -273,17 +273,17 @@ lateness = "x"
 [schedule.d]
 run = ["true"]
 when = "daily"
-[service.web]
-run = ["true"]
+[check.web]
+every = "1d"
 """
     )
     assert [line.split(" ")[:2] for line in found] == [
         ["vigie.toml:3:", "task.a.run:"],
         ["vigie.toml:9:", "schedule.c.when:"],
         ["vigie.toml:10:", "schedule.c.lateness:"],
-        ["vigie.toml:14:", "service:"],
+        ["vigie.toml:14:", "check:"],
     ]
-    assert found[-1].endswith("does not handle [service] yet")
+    assert found[-1].endswith("does not handle [check] yet")
 
 
 def test_a_hint_says_what_was_perhaps_meant() -> None:

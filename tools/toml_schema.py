@@ -27,6 +27,7 @@ def body() -> str:
         ("## [schedule.NAME]: what runs", {"task": schedule["task"]}),
         ("## [schedule.NAME]: when", {key: schedule[key] for key in TRIGGERS}),
         ("## [schedule.NAME]: policies", {key: schedule[key] for key in POLICIES}),
+        ("## [service.NAME]", KINDS["service"]),
         ("## [queue.NAME]", KINDS["queue"]),
     ]
     note = (

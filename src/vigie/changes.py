@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from vigie import __version__
 from vigie.change import Change, redacted
+from vigie.changes_services import ServiceChanges
 from vigie.errors import UsageError
 from vigie.making import Maker, Scheduled, Standing, trigger_part
 from vigie.making_rows import canonical
@@ -82,6 +83,10 @@ class Changes:
         self._declared()
         gone = {change.name for change in self.list if change.kind == "queue" and change.after is None}
         self._check_queues(gone)
+        services = ServiceChanges(manifest, reader, self._owner, self._free)
+        self.list += services.list
+        for kind, row in services.rows:
+            self._rows.add(kind, row)
         self._schedules()
         manifest.refuse()
         self.parts += self._rows.take()
@@ -243,7 +248,7 @@ class Changes:
             paused = row is not None and row["state"] == "paused"
             due = None if row is None else row["due"]
             self.list.append(Change("schedule", name, table, None, due, zone=table.get("timezone"), paused=paused))
-        order = ("queue", "task", "schedule")
+        order = ("queue", "task", "service", "schedule")
         self.list.sort(key=lambda change: (order.index(change.kind), change.name))
 
     def _made(self, work: Work) -> Iterator[tuple[str, int | None]]:

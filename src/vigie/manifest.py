@@ -59,7 +59,7 @@ class Manifest:
         Its directory.
     project:
         The prefix of its names, if it has one.
-    tasks, schedules, queues:
+    tasks, schedules, services, queues:
         Whole name → table.
     bad:
         (kind, plain name) of each table in which something is wrong.
@@ -73,6 +73,7 @@ class Manifest:
         self.tasks: dict[str, Table] = {}
         self.schedules: dict[str, Table] = {}
         self.queues: dict[str, Table] = {}
+        self.services: dict[str, Table] = {}
         self.bad: set[tuple[str, str]] = set()
         self._text = text
         self._wrong: list[Wrong] = []

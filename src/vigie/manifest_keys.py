@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from vigie.policies import OVERLAPS
+from vigie.services.plan import MODES, RESTARTS
 
 __all__ = ["FORMS", "KINDS", "LATER", "PROJECT", "Form", "Key", "schema"]
 
@@ -153,6 +154,21 @@ FORMS: dict[str, Form] = {
     "catch_up": Form(
         "none, latest, all, or all=N", _one_of(_text), _worded(("none", "latest", "all"), "all")
     ),
+    "probe": Form(
+        'a text such as "notify" or "2s", or a table such as { port = 8000 }',
+        _one_of(_text, _dict, _number),
+        {"anyOf": [_TEXT, _TABLE, {"type": "number"}]},
+    ),
+    "start": Form(f"one of {', '.join(MODES)}", lambda value: value in MODES, {"enum": [*MODES]}),
+    "restart": Form(f"one of {', '.join(RESTARTS)}", lambda value: value in RESTARTS, {"enum": [*RESTARTS]}),
+    "backoff": Form("a duration, or a table", _one_of(_length, _dict), {"anyOf": [_LENGTH, _TABLE]}),
+    "affinity": Form(
+        "a text, or a list of numbers", _one_of(_text, _all(_whole)),
+        {"anyOf": [_TEXT, {"type": "array", "items": {"type": "integer"}, "minItems": 1}]},
+    ),
+    "logs": Form(
+        "a size, or a table", _one_of(_text, _whole, _dict), {"anyOf": [{"type": ["string", "integer"]}, _TABLE]}
+    ),
     "jitter": Form(
         'a duration, "5m random", or { up_to = "5m", random = true }',
         _one_of(_length, _dict),
@@ -223,17 +239,60 @@ _POLICIES: dict[str, Key] = {
     "history": Key("count", "records kept"),
 }
 
+#: How a service is kept.
+_KEPT: dict[str, Key] = {
+    "instances": Key("count", "so many of it: NAME@1, NAME@2 …"),
+    "start": Key("start", "when it starts: automatic (default), manual, disabled"),
+    "after": Key("texts", "services that it waits for, if they are wanted"),
+    "requires": Key("texts", "services that are started with it, and without which it is degraded"),
+    "wants": Key("texts", "services that are started with it"),
+    "ready": Key("probe", "how it is known to be ready; default: it runs"),
+    "alive": Key("probe", "what must hold while it runs, or it is restarted"),
+    "watchdog": Key("duration", "it must say WATCHDOG=1 so often"),
+    "restart": Key("restart", "always (default), on-failure, never"),
+    "exits": Key("table", "what exit codes and signals mean: restart, ignore, fail, hold"),
+    "backoff": Key("backoff", "the first wait, or { first, most, reset }; default 0.1 s, a minute, 10 s"),
+    "give_up": Key("count", "it has failed for good after so many failures in a row; default never"),
+    "essential": Key("flag", "vigie up ends with 1 when it fails for good"),
+    "stop": Key("when", 'a grace ("10s"), or signals with waits: ["INT 5s", "TERM 10s"]'),
+    "reload": Key("words", 'a signal ("HUP") or a command'),
+    "before_start": Key("words", "a command that must succeed before each life"),
+    "after_start": Key("words", "a command to run when it has become ready"),
+    "before_stop": Key("words", "a command to run before it is told to end"),
+    "after_exit": Key("words", "a command to run after each life"),
+    "on_failure": Key("words", "a command to run when a life ends badly"),
+    "listen": Key("when", "sockets kept open for it: tcp://127.0.0.1:8000, unix:///run/x.sock"),
+    "on_connection": Key("flag", "it is started by the first connection"),
+    "fd_store": Key("tries", "descriptors that it may give to keep over restarts"),
+    "forking": Key("flag", "its first process ends once it runs, as daemons of old do"),
+    "pid_file": Key("text", "where such a daemon writes who goes on"),
+    "user": Key("text", "run as this user (root only)"),
+    "group": Key("text", "and this group"),
+    "limits": Key("table", "memory, cpu, cpu_time, files, processes"),
+    "nice": Key("whole", "-20 to 19"),
+    "affinity": Key("affinity", 'processors it may use: "0-1,3" or [0, 1, 3]'),
+    "umask": Key("text", 'its mask: "022"'),
+    "logs": Key("logs", "how much of its output is kept: a size, or { part, total, age, compress }"),
+    "history": Key("count", "lives kept; default 20"),
+}
+_OF_SERVICES = ("run", "shell", "script", "python", "args", "interpreter", "cwd", "env", "env_file", "priority", "tags")
+
 #: The tables that a file may have, with their keys.
 KINDS: dict[str, dict[str, Key]] = {
     "task": _WORK,
     "schedule": {"task": Key("text", "the task of this file that runs"), **_TRIGGERS, **_POLICIES, **_WORK},
+    "service": {
+        "task": Key("text", "the task of this file that runs"),
+        **_KEPT,
+        **{key: _WORK[key] for key in _OF_SERVICES},
+    },
     "queue": {
         "slots": Key("count", "so many jobs at once"),
         "rate": Key("rate", "so many starts in a time"),
     },
 }
 #: Tables that a later Vigie reads.
-LATER = ("service", "check", "channel", "alert")
+LATER = ("check", "channel", "alert")
 
 
 def schema() -> Schema:

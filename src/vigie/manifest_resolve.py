@@ -39,13 +39,28 @@ class Resolver:
                 whole = self._at_home(("task", name), table)
                 if ("task", name) not in found.bad:
                     found.tasks[found.full(name)] = whole
+        for name, table in self.tables["service"].items():
+            merged = self._with_task(("service", name), table)
+            if merged is not None:
+                whole = self._at_home(
+                    ("service", name), {key: merged[key] for key in merged if key in KINDS["service"]}
+                )
+                for key in ("after", "requires", "wants"):
+                    if key in whole:
+                        whole[key] = [self._service(each) for each in _named(whole[key])]
+                if ("service", name) not in found.bad:
+                    found.services[found.full(name)] = whole
         for name, table in self.tables["schedule"].items():
-            merged = self._with_task(name, table)
+            merged = self._with_task(("schedule", name), table)
             if merged is not None:
                 whole = self._at_home(("schedule", name), merged)
                 whole["timezone"] = whole.get("timezone") or self._local()
                 if ("schedule", name) not in found.bad:
                     found.schedules[found.full(name)] = whole
+
+    def _service(self, name: str) -> str:
+        """Give the whole name of what a service names: the file's own goes before one of another."""
+        return self.found.full(name) if name in self.tables["service"] else name
 
     def _one_way(self, path: tuple[str, ...], table: Table) -> bool:
         """See that a table says one thing to run."""
@@ -55,13 +70,13 @@ class Resolver:
         if ways:
             self.found.wrong((*path, ways[1]), f"it says {' and '.join(ways)}, and can run one of them")
         else:
-            also = " or task" if path[0] == "schedule" else ""
+            also = " or task" if path[0] != "task" else ""
             self.found.wrong(path, f"it says nothing to run: give one of {', '.join(WHAT_KEYS)}{also}")
         return False
 
-    def _with_task(self, name: str, table: Table) -> Table | None:
-        """Write the task into a schedule that names one."""
-        found, path = self.found, ("schedule", name)
+    def _with_task(self, path: tuple[str, ...], table: Table) -> Table | None:
+        """Write the task into a schedule or a service that names one."""
+        found = self.found
         if "task" not in table:
             return dict(table) if self._one_way(path, table) else None
         also = [key for key in WHAT_KEYS if key in table]
@@ -121,6 +136,11 @@ class Resolver:
         if self._zone is None:
             self._zone = zones.load(None).name
         return self._zone
+
+
+def _named(value: Any) -> list[str]:
+    items = value.split(",") if isinstance(value, str) else value
+    return [item.strip() for item in items if item.strip()]
 
 
 def _listed(value: Any) -> list[Any]:

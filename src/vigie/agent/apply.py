@@ -17,6 +17,7 @@ from vigie import __version__, zones
 from vigie.agent.control import Control
 from vigie.agent.core import Core, Who
 from vigie.agent.schedule_control import ScheduleControl
+from vigie.agent.service_control import ServiceControl
 from vigie.agent.whens import read
 from vigie.errors import Conflict, Refused
 from vigie.store.manifests import Manifests, parse_part
@@ -33,7 +34,7 @@ class Apply:
 
     Parameters
     ----------
-    core, control, schedules:
+    core, control, schedules, services:
         Of the agent.
     index:
         Writes down which tasks and files are declared: called after the commit.
@@ -44,11 +45,13 @@ class Apply:
         core: Core,
         control: Control,
         schedules: ScheduleControl,
+        services: ServiceControl,
         index: Callable[[Sequence[tuple[str, str | None]], Sequence[str]], None],
     ) -> None:
         self.core = core
         self.control = control
         self.schedules = schedules
+        self.services = services
         self.store = Manifests(core.store)
         self._index = index
 
@@ -90,8 +93,9 @@ class Apply:
             raise _meanwhile("the clock was set, or it took too long")
         self._check(request, owner)
         if request.get("moved_from") is not None:
-            for name in ("take_over_schedules", "take_over_declared"):
+            for name in ("take_over_schedules", "take_over_services", "take_over_declared"):
                 self.store.run(name, (request["moved_from"], owner))
+            self.services.duty.learn()
         self._check_names(owner)
         self._write(request, owner, now, who)
         self._after()
@@ -141,6 +145,7 @@ class Apply:
         self._forget_again()
         store.run("remove", (owner,))
         self._queues(owner, who)
+        self._services(owner, who)
         store.run("declare", (owner, now))
         store.run("undeclare", (owner,))
         store.run("drop_projects", (owner,))
@@ -163,6 +168,13 @@ class Apply:
                 self.store.run("drop_queue", (name,))
                 self.core.store._queues.discard(name)
                 self.control.dispatch.changed(name)
+
+    def _services(self, owner: str, who: Who) -> None:
+        """Set the file's services; one that has left it is stopped, and goes."""
+        for name in self.store.column("gone_names", ("service",)):
+            self.services.let_go(name, who)
+        for text in self.store.column("new_services"):
+            self.services.set({**json.loads(text), "owner": owner}, (), who)
 
     # --- what follows ---------------------------------------------------------
 

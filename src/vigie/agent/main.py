@@ -99,7 +99,9 @@ class Agent:
         self.keeper = KeeperLink(home, self._keeper_said, self._keeper_lost)
         self.services = Services(home, self.core, self.writer, self.trees, self.keeper, loop)
         self.service_control = ServiceControl(self.core, self.services)
-        self.apply = Apply(self.core, self.control, self.schedule_control, partial(projects.write, home))
+        self.apply = Apply(
+            self.core, self.control, self.schedule_control, self.service_control, partial(projects.write, home)
+        )
         self.waits = Waits(self.store, self.trees, loop)
         self.staff = Staff(self)
         self.sampler = Sampler(home, self.clock, loop)

@@ -76,10 +76,12 @@ def _run(args: argparse.Namespace, out: Context) -> int:
         return 0
     _print(changes.list, out, all_of_it=args.plan)
     if applied:
-        if any(change.sign == "+" and change.kind == "schedule" for change in changes.list):
+        kinds = {change.kind for change in changes.list}
+        if any(change.sign == "+" and change.kind in ("schedule", "service") for change in changes.list):
             say_lasting(out)
         if out.is_person:
-            out.say("· vigie schedule list · vigie events")
+            lists = [f"vigie {kind} list" for kind in ("schedule", "service") if kind in kinds]
+            out.say("· ".join(["", *(f"{each} " for each in lists), "vigie events"]))
     elif changes.list and out.is_person:
         out.say(f"nothing was changed yet · vigie apply {'' if args.file == 'vigie.toml' else args.file}".rstrip())
     return 0

@@ -49,6 +49,9 @@ def _what(kind: str, table: dict[str, Any]) -> str:
     work = next((_said(table[key], key) for key in ("run", "shell", "script", "python") if key in table), "")
     if kind == "task":
         return work
+    if kind == "service":
+        many = f" · {table['instances']} instances" if table.get("instances", 1) > 1 else ""
+        return work + many
     when = [
         _said(table[key]) if key == "when" else f"{key} {_said(table[key])}" for key in TRIGGERS[:10] if key in table
     ]

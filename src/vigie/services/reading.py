@@ -19,7 +19,7 @@ from vigie.services.listen import parse_listen, parse_port
 from vigie.services.plan import HOOKS, MEANINGS, MODES, RESTARTS, Logs, Plan, Probe
 from vigie.values import parse_duration, parse_size
 
-__all__ = ["KEYS", "parse_plan", "parse_stop"]
+__all__ = ["KEYS", "parse_plan", "parse_stop", "read_key"]
 
 #: Signals by their names without SIG.
 SIGNALS = {each.name.removeprefix("SIG") for each in signal.Signals}
@@ -43,13 +43,32 @@ def parse_plan(table: Mapping[str, Any]) -> Plan:
     ('notify', 'on-failure', (('TERM', 5000000), ('KILL', 0)))
     """
     found: dict[str, Any] = {}
-    for key, read in KEYS.items():
+    for key in KEYS:
         if table.get(key) is not None:
-            made = read(table[key])
+            made = read_key(key, table[key])
             found |= {"hooks": {**found.get("hooks", {}), **made["hooks"]}} if "hooks" in made else made
     plan = replace(Plan(), **found)
     _check(plan)
     return plan
+
+
+def read_key(key: str, value: Any) -> dict[str, Any]:
+    """Read one key of a table; give the fields of the plan that it says.
+
+    Raises
+    ------
+    UsageError
+        When the value makes no sense.
+    """
+    try:
+        return KEYS[key](value)
+    except UsageError:
+        raise
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        # It is not even of the form that such a value has.
+        raise UsageError(
+            f"{key}: {value!r} makes no sense", "docs/reference/vigie-toml.md shows what can stand here"
+        ) from None
 
 
 def _check(plan: Plan) -> None:
@@ -92,6 +111,8 @@ def _words(key: str, words: tuple[str, ...], field: str | None = None) -> Callab
 
 def _names(key: str) -> Callable[[Any], dict[str, Any]]:
     def read(value: Any) -> dict[str, Any]:
+        if not isinstance(value, str | list | tuple):
+            raise UsageError(f"{key}: {value!r} names no services", f'{key} = ["db"]')
         items = value.split(",") if isinstance(value, str) else list(value)
         names = tuple(dict.fromkeys(str(item).strip() for item in items if str(item).strip()))
         return {key: names}

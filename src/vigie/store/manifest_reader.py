@@ -40,6 +40,14 @@ class ManifestReader:
             yield from ((row["name"], row["spec"]) for row in page)
             after = page[-1]["name"]
 
+    def services(self, owner: str) -> list[tuple[str, str]]:
+        """Give name and table (JSON) of each service of a file."""
+        return [(row["name"], row["spec"]) for row in self._rows("services", owner=owner)]
+
+    def plans(self) -> list[tuple[str, str]]:
+        """Give name and plan (JSON) of every service."""
+        return [(row["name"], row["plan"]) for row in self._rows("plans")]
+
     def standing(self, names: Sequence[str]) -> dict[str, Row]:
         """Give how some schedules stand, by name."""
         return {row["name"]: row for some in _pages(names) for row in self._rows("standing", names=some)}
@@ -62,7 +70,8 @@ class ManifestReader:
         return {row["name"]: row for row in self._rows("queues")}
 
     def _rows(self, name: str, /, **bind: Any) -> list[Row]:
-        if not self._store.rows("SELECT 1 FROM sqlite_schema WHERE name = 'declared'", {}):
+        # A store that no agent of this Vigie has opened yet has none of them.
+        if not self._store.rows("SELECT 1 FROM sqlite_schema WHERE name = 'services'", {}):
             return []
         return self._store.rows(self._sql[name], bind)
 

@@ -90,7 +90,7 @@ def _same(row: list[Any]) -> list[Any]:
     return row
 
 
-_BINDS = {"task": _task, "schedule": _schedule, "declared": _same, "gone": _same}
+_BINDS = {"task": _task, "schedule": _schedule, "declared": _same, "served": _same, "gone": _same}
 
 
 def parse_part(data: bytes) -> Part:

@@ -11,6 +11,7 @@ CREATE TEMP TABLE IF NOT EXISTS new_schedules (
     name TEXT PRIMARY KEY, how, spec, policy, task, context, args, encoding, job, queue, delay, triggers, zones, relative,
     again, occasions, planned, next, told) WITHOUT ROWID;
 CREATE TEMP TABLE IF NOT EXISTS new_declared (kind, name, spec, told, PRIMARY KEY (kind, name)) WITHOUT ROWID;
+CREATE TEMP TABLE IF NOT EXISTS new_services (name TEXT PRIMARY KEY, request) WITHOUT ROWID;
 CREATE TEMP TABLE IF NOT EXISTS gone (kind, name, PRIMARY KEY (kind, name)) WITHOUT ROWID;
 
 -- name: staged
@@ -28,7 +29,7 @@ DELETE FROM temp.staging;
 -- name: clear
 -- Nothing waits any more.
 DELETE FROM temp.staging; DELETE FROM temp.new_tasks; DELETE FROM temp.new_contexts; DELETE FROM temp.new_schedules;
-DELETE FROM temp.new_declared; DELETE FROM temp.gone;
+DELETE FROM temp.new_declared; DELETE FROM temp.new_services; DELETE FROM temp.gone;
 
 -- name: stage_task
 -- A task of the file.
@@ -45,6 +46,18 @@ INSERT INTO temp.new_schedules VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 -- name: stage_declared
 -- A task or queue that is new or another.
 INSERT INTO temp.new_declared VALUES (?, ?, ?, ?);
+
+-- name: stage_served
+-- A service that is new or another.
+INSERT INTO temp.new_services VALUES (?, ?);
+
+-- name: new_services
+-- Those: the request of each.
+SELECT request FROM temp.new_services ORDER BY name;
+
+-- name: take_over_services
+-- The same for services.
+UPDATE services SET owner = ?2 WHERE owner = ?1;
 
 -- name: stage_gone
 -- What has left the file.
@@ -96,7 +109,8 @@ FROM temp.new_schedules n LEFT JOIN schedules s ON s.name = n.name ORDER BY n.na
 INSERT INTO events (at, verb, object, before, uid, pid, program, terminal)
 SELECT ?1, g.kind || '-removed', g.kind || ':' || g.name, CASE WHEN s.spec NOT LIKE '%"env":%' THEN s.spec END,
     ?2, ?3, ?4, ?5
-FROM temp.gone g LEFT JOIN schedules s ON g.kind = 'schedule' AND s.name = g.name ORDER BY g.kind, g.name;
+FROM temp.gone g LEFT JOIN schedules s ON g.kind = 'schedule' AND s.name = g.name WHERE g.kind <> 'service'
+ORDER BY g.kind, g.name;
 
 -- name: tell_declared
 -- The same for tasks.

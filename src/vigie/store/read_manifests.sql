@@ -8,6 +8,14 @@ SELECT name, owner, spec FROM declared WHERE kind = 'project' AND (owner = :owne
 -- A page of the schedules of a file: name, spec.
 SELECT name, spec FROM schedules WHERE owner = :owner AND name > :after ORDER BY name LIMIT :limit;
 
+-- name: services
+-- The services of a file: name, spec.
+SELECT name, spec FROM services WHERE owner = :owner ORDER BY name;
+
+-- name: plans
+-- Every service's plan.
+SELECT name, plan FROM services WHERE removing = 0;
+
 -- name: standing
 -- How some schedules stand (JSON list of names).
 SELECT name, state, planned, created, started, ended, next, due, runs - by_hand AS runs
@@ -24,6 +32,8 @@ SELECT name, owner, spec FROM declared WHERE kind = :kind AND name = :name;
 -- name: owners
 -- Who has some names already (JSON list): "" for what was made by hand.
 SELECT name, coalesce(owner, '') AS owner FROM schedules WHERE :kind = 'schedule' AND name IN (
+    SELECT value FROM json_each(:names))
+UNION ALL SELECT name, coalesce(owner, '') AS owner FROM services WHERE :kind = 'service' AND removing = 0 AND name IN (
     SELECT value FROM json_each(:names))
 UNION ALL SELECT name, owner FROM declared WHERE kind = :kind AND name IN (SELECT value FROM json_each(:names));
 
