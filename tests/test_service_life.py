@@ -355,4 +355,5 @@ def test_whatever_fails_it_comes_to_rest_as_it_is_wanted(seed):
     assert world.one.state in ("ready", "degraded") or world.one.at == "listens", world.one
     world.take(ev.StopAsked(world.now))
     world.calm()
-    assert (world.one.state, world.one.at, world.process) == ("inactive", None, None)
+    assert (world.one.at, world.process, world.one.desired) == (None, None, "down")
+    assert world.one.state in ("inactive", "failed")

@@ -66,11 +66,11 @@ def run(args: argparse.Namespace, out: Context) -> int:
 def _run(args: argparse.Namespace, out: Context) -> int:
     manifest = load(args.file)
     moved_from = None if args.moved_from is None else os.path.realpath(args.moved_from)
-    changes = _compared(manifest, moved_from, out)
-    applied = False
-    if not args.plan and (changes.list or moved_from is not None):
-        changes = _apply(changes, out)
-        applied = True
+    if args.plan:
+        changes, applied = _compared(manifest, moved_from, out), False
+    else:
+        changes = make_so(manifest, moved_from, out)
+        applied = bool(changes.list or moved_from is not None)
     if args.json:
         _print_json(changes, applied, out)
         return 0
@@ -109,6 +109,12 @@ def load(name: str) -> Manifest:
     except UnicodeEncodeError:
         raise UsageError(f"the path of {name!a} is no UTF-8", "move it to one that is") from None
     return read_manifest(data, owner, path, refuse=False)
+
+
+def make_so(manifest: Manifest, moved_from: str | None, out: Context) -> Changes:
+    """Make it so as a file declares; give what was changed."""
+    changes = _compared(manifest, moved_from, out)
+    return _apply(changes, out) if changes.list or moved_from is not None else changes
 
 
 def _compared(manifest: Manifest, moved_from: str | None, out: Context) -> Changes:

@@ -74,6 +74,11 @@ class Context:
             self._home = Home()
         return self._home
 
+    def forget_connections(self) -> None:
+        """Be without a client and a reader, as after a fork: those of before belong to the parent."""
+        self._client = None
+        self._reader = None
+
     @property
     def is_tty(self) -> bool:
         """Whether a person reads stdout."""

@@ -44,6 +44,8 @@ VERBS = {
     "skip": "steer:SKIP",
     "schedule": "schedule",
     "service": "service",
+    "up": "up:UP",
+    "down": "up:DOWN",
     "apply": "apply",
     "queue": "queue",
     "agent": "agent",

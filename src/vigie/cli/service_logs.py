@@ -56,16 +56,22 @@ class Lives:
         Which are wanted.
     out:
         Whose store and home.
+    after:
+        Lives behind this one alone.
     """
 
-    def __init__(self, name: str, streams: tuple[str, ...], out: Context) -> None:
+    def __init__(self, name: str, streams: tuple[str, ...], out: Context, after: int = 0) -> None:
         self.name = name
         self._streams = streams
         self._out = out
         self._reader = out.reader()
-        self._jobs = self._reader.services.lives(name, MOST)
+        self._after = after
+        self._jobs = self._later(after)
         self.output: Output | None = None
         self._live = False
+
+    def _later(self, job: int) -> list[int]:
+        return [life for life in self._reader.services.lives(self.name, MOST) if life > job]
 
     def begin(self, *, lines: int | None = None, since: int | None = None, whole: bool = False) -> None:
         """Begin at the first life, at the last lines of all, or at what was written since an instant (µs UTC)."""
@@ -123,8 +129,7 @@ class Lives:
             if not ended:
                 return
             if not self._jobs:
-                later = self._reader.services.lives(self.name, MOST)
-                self._jobs = [job for job in later if job > output.job]
+                self._jobs = self._later(output.job)
             if not self._jobs:
                 return
             self._next()
@@ -132,7 +137,7 @@ class Lives:
     def wait_for_first(self) -> None:
         """Look whether a first life has begun."""
         if self.output is None:
-            self._jobs = self._reader.services.lives(self.name, MOST)
+            self._jobs = self._later(self._after)
             self._next()
 
     def close(self) -> None:

@@ -242,8 +242,8 @@ def _halt_anyway(one: Instance, event: StopAsked, plan: Plan, needs: str | None)
 
 
 def _down(one: Instance, event: StopAsked, plan: Plan, needs: str | None) -> Step:
-    if one.state == "inactive" and one.at is None:
-        return replace(one, desired="down"), NOTHING
+    if one.state == "failed" or (one.state == "inactive" and one.at is None):
+        return replace(one, desired="down"), NOTHING  # how it failed is worth to be seen still
     return _rest(replace(one, desired="down"), event.now, event.cause)
 
 
