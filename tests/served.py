@@ -11,7 +11,7 @@ import apsw
 
 from conftest import HomeUnderTest, until
 from vigie.client import Client
-from vigie.services.plan import Plan
+from vigie.supervision.plan import Plan
 
 SECOND = 1_000_000
 #: With it, whatever ends has been ready for long enough to be followed at once.

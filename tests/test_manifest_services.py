@@ -17,9 +17,9 @@ import itertools
 
 from conftest import HomeUnderTest, Program, until
 from vigie.errors import UsageError
-from vigie.services.graph import circle, in_order
-from vigie.services.plan import Plan
-from vigie.services.reading import KEYS, parse_plan
+from vigie.supervision.graph import circle, in_order
+from vigie.supervision.plan import Plan
+from vigie.supervision.reading import KEYS, parse_plan
 
 # --- reading -------------------------------------------------------------------------
 

@@ -121,7 +121,7 @@ def test_the_library_has_few_names():
     import vigie
 
     names = getattr(vigie, "__all__", [])
-    assert len(names) <= 24
+    assert len(names) <= 40  # decision 008
     for name in names:
         assert getattr(vigie, name) is not None
 

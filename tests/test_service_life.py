@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from vigie.services import events as ev
-from vigie.services.events import EVENTS, STATES, Effect, Instance, Refusal
-from vigie.services.life import TABLE, restart_delay, step
-from vigie.services.needs import lacking, waits_for
-from vigie.services.plan import SECOND, Plan, Probe
+from vigie.supervision import events as ev
+from vigie.supervision.events import EVENTS, STATES, Effect, Instance, Refusal
+from vigie.supervision.life import TABLE, restart_delay, step
+from vigie.supervision.needs import lacking, waits_for
+from vigie.supervision.plan import SECOND, Plan, Probe
 
 NOW = 1_000 * SECOND
 PARTS = {

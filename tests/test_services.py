@@ -17,7 +17,7 @@ from conftest import HomeUnderTest, until
 from served import AT_ONCE, Served
 from vigie.errors import Conflict, NotFound, Refused, UsageError
 from vigie.procs import Identity, alive, start_ticks
-from vigie.services.plan import Plan, Probe
+from vigie.supervision.plan import Plan, Probe
 
 pytestmark = pytest.mark.slow
 

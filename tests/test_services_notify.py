@@ -18,8 +18,8 @@ from conftest import until
 from served import Served
 from test_services import _alive, _kill, _port, served  # noqa: F401 - the fixture
 from vigie import frames
-from vigie.services.plan import Listen, Plan, Probe
 from vigie.sockets import connect_unix
+from vigie.supervision.plan import Listen, Plan, Probe
 
 pytestmark = pytest.mark.slow
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vigie.parallel.outcome import Outcome
     from vigie.parallel.pool import Pool
     from vigie.scheduling import schedules
+    from vigie.serving import service, services
     from vigie.tasks import Task, start, start_many, start_map, task
 
 __version__ = "0.1.0"
@@ -54,6 +55,8 @@ __all__ = [
     "jobs",
     "map",
     "schedules",
+    "service",
+    "services",
     "start",
     "start_many",
     "start_map",
@@ -69,6 +72,7 @@ _HOMES = {
     "parallel.outcome": ("Outcome",),
     "parallel.pool": ("Pool",),
     "scheduling": ("schedules",),
+    "serving": ("service", "services"),
     "tasks": ("Task", "start", "start_many", "start_map", "task"),
     "errors": (
         "Conflict", "JobFailed", "JobLost", "JobStopped", "NotFound", "NotSerializable", "UsageError", "VigieError",

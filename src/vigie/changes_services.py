@@ -12,10 +12,10 @@ from vigie.making_rows import canonical
 from vigie.manifest import Manifest, Table
 from vigie.manifest_resolve import near
 from vigie.service_declaration import Declared, service
-from vigie.services.graph import circle
-from vigie.services.plan import Plan
-from vigie.services.reading import KEYS, read_key
 from vigie.store.manifest_reader import ManifestReader
+from vigie.supervision.graph import circle
+from vigie.supervision.plan import Plan
+from vigie.supervision.reading import KEYS, read_key
 
 __all__ = ["ServiceChanges"]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from vigie.policies import OVERLAPS
-from vigie.services.plan import MODES, RESTARTS
+from vigie.supervision.plan import MODES, RESTARTS
 
 __all__ = ["FORMS", "KINDS", "LATER", "PROJECT", "Form", "Key", "schema"]
 

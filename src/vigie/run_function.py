@@ -33,7 +33,7 @@ def _load(where: str, name: str) -> Any:
         found, rest = importlib.import_module(where), name
     for part in rest.split(".") if rest else ():
         found = getattr(found, part)
-    return getattr(found, "function", found) if not inspect.isroutine(found) else found
+    return getattr(found, "__vigie_function__", found)
 
 
 def _end(number: int, _frame: object) -> None:

@@ -1,7 +1,7 @@
 """From the words of a service to what the agent is asked to keep: one table for file, command line and Python.
 
 A table has the keys of ``[service.NAME]`` in ``vigie.toml``. What runs, and in which surroundings, is read as
-for a task; how it is kept is its plan (``services/reading.py``).
+for a task; how it is kept is its plan (``supervision/reading.py``).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 from vigie import declaration
 from vigie.declaration import WHAT_KEYS
 from vigie.errors import UsageError
-from vigie.services.plan import Plan
-from vigie.services.reading import KEYS, parse_plan
 from vigie.submission import Submission, check_name, command
+from vigie.supervision.plan import Plan
+from vigie.supervision.reading import KEYS, parse_plan
 
 __all__ = ["SERVICE_KEYS", "WORK_KEYS", "Declared", "service"]
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from vigie import view
-from vigie.services.plan import Plan
+from vigie.supervision.plan import Plan
 
 __all__ = ["instance", "is_as_wanted", "service", "summary"]
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from vigie.services import events as ev
-from vigie.services.plan import Probe
+from vigie.supervision import events as ev
+from vigie.supervision.plan import Probe
 
 if TYPE_CHECKING:
     from vigie.agent.service_units import Unit

@@ -11,8 +11,8 @@ from vigie.agent.service_units import Served, Unit
 from vigie.agent.services import Services
 from vigie.agent.submit import task_of
 from vigie.errors import Conflict, NotFound, Refused, UsageError
-from vigie.services import events as ev
-from vigie.services.plan import MODES, Plan
+from vigie.supervision import events as ev
+from vigie.supervision.plan import MODES, Plan
 
 __all__ = ["ServiceControl"]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from vigie.agent.keeper_fds import Copies
 from vigie.agent.world import pairs
-from vigie.services import events as ev
-from vigie.services.plan import Plan
+from vigie.supervision import events as ev
+from vigie.supervision.plan import Plan
 
 if TYPE_CHECKING:
     from vigie.agent.service_units import Served, Unit

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from vigie.services.events import Instance
-from vigie.services.needs import best
-from vigie.services.plan import Plan
 from vigie.store.services import InstanceRow, ServiceRow
+from vigie.supervision.events import Instance
+from vigie.supervision.needs import best
+from vigie.supervision.plan import Plan
 
 if TYPE_CHECKING:
     from vigie.agent.lookout import Lookout

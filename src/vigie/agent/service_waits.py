@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vigie.errors import UsageError
-from vigie.services.life import on_its_way
+from vigie.supervision.life import on_its_way
 
 if TYPE_CHECKING:
     from vigie.agent.service_units import Unit

@@ -1,4 +1,4 @@
-"""The duty of services: each instance goes through its states by the table of ``services/life.py``.
+"""The duty of services: each instance goes through its states by the table of ``supervision/life.py``.
 
 What is learnt (a life has begun or ended, a person asks, a probe has found something, the
 service says something) becomes an event, is taken in the writer's transaction, and
@@ -27,11 +27,11 @@ from vigie.agent.trees import Trees
 from vigie.agent.writer import Writer
 from vigie.config import Home
 from vigie.model import FINISHED, TASK_DEFAULTS
-from vigie.services import events as ev
-from vigie.services.life import on_its_way, step
-from vigie.services.needs import lacking, waits_for
-from vigie.services.plan import instance_names
 from vigie.store.rows import JobRow
+from vigie.supervision import events as ev
+from vigie.supervision.life import on_its_way, step
+from vigie.supervision.needs import lacking, waits_for
+from vigie.supervision.plan import instance_names
 
 __all__ = ["QUEUE", "Services"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from vigie import service_view
 from vigie.cli import shown
 from vigie.presence import agent_pid
 from vigie.selection import Filter
-from vigie.terminal import Table, ago, moment, paint, width
+from vigie.terminal import Table, ago, clean, moment, paint, width
 from vigie.values import format_rate
 
 TYPE_CHECKING = False
@@ -36,9 +37,12 @@ def run(args: argparse.Namespace, out: Context) -> int:
     reader = out.reader()
     pid = agent_pid(out.home)
     counts = reader.counts()
-    running = reader.jobs(Filter(states=("running", "suspended"), every=True), _SHOWN)
+    services = reader.services.all()
+    # Lives of services are shown by their services: as many more are looked at as there may be of them.
+    lives = sum(each["job_state"] in ("running", "suspended") for row in services for each in row["instances"])
+    running = _others(reader.jobs(Filter(states=("running", "suspended"), every=True), _SHOWN + lives))
     waiting = reader.jobs(Filter(states=("queued", "blocked"), every=True), _SHOWN)
-    failed = reader.jobs(Filter(states=("failed", "lost"), every=True), _SHOWN)
+    failed = _others(reader.jobs(Filter(states=("failed", "lost"), every=True), _SHOWN * (20 if services else 1)))
     failed = [row for row in failed if row["finished"] >= at - _LATELY]
     queues = reader.queues()
     coming = reader.schedules.coming(_SHOWN)
@@ -54,13 +58,15 @@ def run(args: argparse.Namespace, out: Context) -> int:
                 "waiting": [view.job(row, at) for row in waiting],
                 "failed": [view.job(row, at) for row in failed],
                 "queues": [view.queue(row) for row in queues],
+                "services": [service_view.service(row) for row in services],
                 "coming": [{"schedule": row["name"], "at": view.instant(row["due"])} for row in coming],
             }
         )
         return 0
     _agent(pid, counts, bool(coming), out)
-    active = counts.get("running", 0) + counts.get("suspended", 0)
+    active = counts.get("running", 0) + counts.get("suspended", 0) - lives
     _section(f"running ({active})", running, active, at, out)
+    _services(services, at, out)
     _section("failed within a day", failed, reader.bad_since(at - _LATELY), at, out)
     idle = counts.get("queued", 0) + counts.get("blocked", 0)
     _section(f"waiting ({idle})", waiting, idle, at, out)
@@ -91,6 +97,36 @@ def _section(title: str, rows: list[dict[str, Any]], total: int, at: int, out: C
         out.print("  " + line)
     if total > len(rows):
         out.print(f"  and {total - len(rows)} more")
+
+
+def _others(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give the jobs that are no lives of services."""
+    return [row for row in rows if row["service"] is None][:_SHOWN]
+
+
+def _services(rows: list[dict[str, Any]], at: int, out: Context) -> None:
+    """Count services by their states, and show those that are not as they are wanted."""
+    if not rows:
+        return
+    from vigie.cli.service_show import COLOURS
+
+    counts: dict[str, int] = {}
+    for row in rows:
+        for each in row["instances"]:
+            counts[each["state"]] = counts.get(each["state"], 0) + 1
+    brush = paint(out)
+    out.print("")
+    said = ", ".join(f"{count} {brush(COLOURS[state], state)}" for state, count in sorted(counts.items()))
+    out.print(f"{brush('bold', 'services')}: {said}")
+    bad = [each for row in rows if not service_view.is_as_wanted(row) for each in row["instances"]]
+    bad = [each for each in bad if each["state"] != "ready"]
+    table = Table(["SERVICE", "STATE", "SINCE", "CAUSE"], long=(3,))
+    cells = [[each["name"], (each["state"], COLOURS[each["state"]]), ago(each["since"], at), clean(each["cause"])]
+             for each in bad[:_SHOWN]]  # fmt: skip
+    for line in table.lines(cells, room=_room(out), paint=brush, header=bool(cells)):
+        out.print("  " + line)
+    if len(bad) > _SHOWN:
+        out.print(f"  and {len(bad) - _SHOWN} more")
 
 
 def _coming(rows: list[dict[str, Any]], at: int, out: Context) -> None:

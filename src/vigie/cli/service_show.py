@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from vigie.cli.context import Context
 
-__all__ = ["ACTIONS", "COLOURS", "say"]
+__all__ = ["ACTIONS", "COLOURS", "last_lines", "say"]
 
 #: How states are painted.
 COLOURS = {
@@ -96,7 +96,7 @@ def _all_of(row: dict[str, Any], out: Context, lines: int) -> dict[str, Any]:
             {"time": view.instant(one["at"]), "before": one["before"], "after": one["after"], "cause": one["detail"]}
             for one in out.reader().services.transitions(each["name"])
         ]
-        shown["last_lines"] = _last_lines(each, out, lines)
+        shown["last_lines"] = last_lines(each, out, lines)
     return whole
 
 
@@ -128,7 +128,7 @@ def _show(row: dict[str, Any], each: dict[str, Any], out: Context, lines: int) -
         said.append(
             ("lately", f"{ago(one['at'], now):>10}  {one['before']} → {one['after']}  {clean(one['detail'] or '')}")
         )
-    said += [("last lines", clean(line)) for line in _last_lines(each, out, lines)]
+    said += [("last lines", clean(line)) for line in last_lines(each, out, lines)]
     before = ""
     for name, text in said:
         head = "" if name == before else name
@@ -180,7 +180,7 @@ def _cpu(tree: list[tuple[int, str, int]]) -> float:
     return sum(procs.cpu(pid) or 0 for pid, _, _ in tree) / 1e6
 
 
-def _last_lines(row: dict[str, Any], out: Context, lines: int) -> list[str]:
+def last_lines(row: dict[str, Any], out: Context, lines: int) -> list[str]:
     """Give the last lines of the life under way, or of the last one."""
     from vigie.errors import NotFound
     from vigie.output import LOUD, Output

@@ -11,12 +11,11 @@ from vigie.manifest import Manifest
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
     from typing import Any
 
     from vigie.cli.context import Context
 
-__all__ = ["DOWN", "UP", "load", "stop_in_order"]
+__all__ = ["DOWN", "UP", "load"]
 
 #: What is looked for where nothing is named.
 FILES = ("vigie.toml", "Procfile")
@@ -115,6 +114,8 @@ def _detached(args: argparse.Namespace, run: Any, out: Context) -> int:
 
 def _down(args: argparse.Namespace, out: Context) -> int:
     owner = os.path.realpath(_path(args.file))
+    from vigie.cli.up_stop import stop_in_order
+
     rows = [row for row in out.reader().services.all() if row["owner"] == owner]
     if not rows:
         raise NotFound(f"{owner} has no services", "vigie up, or vigie service list")
@@ -124,25 +125,6 @@ def _down(args: argparse.Namespace, out: Context) -> int:
     elif out.is_person:
         out.say(f"down: {', '.join(row['name'] for row in rows)} · vigie up")
     return 0
-
-
-def stop_in_order(names: Iterable[str], out: Context, *, now: bool = False) -> list[dict[str, Any]]:
-    """Stop services, each after all that name it; give how their instances stand."""
-    from vigie.services.graph import needed
-    from vigie.services.plan import Plan
-
-    plans = {row["name"]: Plan.from_json(row["plan"]) for row in out.reader().services.all(list(names))}
-    left, found = dict(plans), []
-    while left:
-        wanted = {other for name, plan in left.items() for other in needed(plan) if other != name}
-        # In a circle, which nobody should have, nobody is last.
-        last = [name for name in left if name not in wanted] or list(left)
-        fields = {"grace": 0} if now else {}
-        out.client().call("service_stop", names=last, **fields)
-        found += out.client().call("service_wait", names=last, until="down", timeout=None)["instances"]
-        for name in last:
-            del left[name]
-    return found
 
 
 UP = Verb(

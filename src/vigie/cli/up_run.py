@@ -11,8 +11,8 @@ from vigie.cli.service_logs import Lives
 from vigie.cli.service_show import COLOURS
 from vigie.errors import VigieError
 from vigie.output import LOUD, POLL
-from vigie.services.graph import in_order
-from vigie.services.plan import Plan
+from vigie.supervision.graph import in_order
+from vigie.supervision.plan import Plan
 from vigie.terminal import PLAIN, Sanitizer, clean, paint
 
 TYPE_CHECKING = False
@@ -177,7 +177,7 @@ class Run:
 
     def _stop(self) -> None:
         """Stop all of them in reverse order; a second Ctrl-C kills."""
-        from vigie.cli.up import stop_in_order
+        from vigie.cli.up_stop import stop_in_order
 
         self.say("stopping, in reverse order; Ctrl-C again kills")
         asked = self._asked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vigie import selection, view
 from vigie.cli import shown
+from vigie.errors import UsageError
 from vigie.model import FINISHED
 from vigie.output import Output
 from vigie.presence import agent_pid
@@ -32,7 +33,7 @@ _PAGE = 500
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("job", metavar="JOB|NAME", help="a job (id, name, last, -) or a schedule (name)")
+    parser.add_argument("job", metavar="JOB|NAME", help="a job (id, name, last, -), a schedule or a service (name)")
     parser.add_argument("--at", metavar="T", help="at that instant: 09:30, 2026-01-31T09:30, or 5m (ago)")
     parser.add_argument("--json", action="store_true", help="as an object")
 
@@ -44,6 +45,11 @@ def run(args: argparse.Namespace, out: Context) -> int:
     plan = _schedule(args.job, out)
     if plan is not None:
         return _schedule_why(plan, args, at, out)
+    service = _service(args.job, out)
+    if service is not None:
+        if args.at is not None:
+            raise UsageError("--at goes with jobs and schedules", f"vigie service status {service['name']}")
+        return _service_why(service, args, at, out)
     row = reader.get(shown.one_job([args.job.removeprefix("job:")], out))
     if args.at is not None:
         instant = selection.moment(args.at, at, "--at")
@@ -96,6 +102,42 @@ def _schedule_why(row: dict[str, Any], args: argparse.Namespace, at: int, out: C
         made = explain_schedule(plan, newest, at, agent=agent_pid(out.home) is not None, queue=queue)
     if args.json:
         out.json({"name": row["name"], "state": row["state"], "sentences": made.sentences, "next": made.commands})
+    else:
+        _print(made, out)
+    return 0
+
+
+def _service(word: str, out: Context) -> dict[str, Any] | None:
+    """Give the service that a word names; of an instance's name, the service with that instance alone."""
+    from vigie.cli.declared import service_name
+
+    if word.isdigit() or word in ("last", "-") or word.startswith("job:"):
+        return None
+    name = service_name(word, out)
+    reader = out.reader().services
+    meant = reader.meant(name)
+    if meant is None:
+        return reader.get(name) if word.startswith("service:") else None
+    row = reader.get(meant)
+    return {**row, "instances": [each for each in row["instances"] if name in (meant, each["name"])]}
+
+
+def _service_why(row: dict[str, Any], args: argparse.Namespace, at: int, out: Context) -> int:
+    """Explain a service by the chain of its causes."""
+    from vigie import why_service
+    from vigie.cli.service_show import last_lines
+
+    others = {each["name"]: each for each in out.reader().services.all()}
+    lines: dict[str, str] = {}
+    for each in (one for other in [row, *others.values()] for one in other["instances"]):
+        if each["state"] in ("backoff", "failed", "starting"):
+            lines[each["name"]] = "".join(last_lines(each, out, 1))
+    made = why_service.explain(row, others, lines, at, agent=agent_pid(out.home) is not None)
+    if args.json:
+        from vigie import service_view
+
+        state = service_view.summary(row)["state"]
+        out.json({"name": row["name"], "state": state, "sentences": made.sentences, "next": made.commands})
     else:
         _print(made, out)
     return 0

@@ -122,7 +122,7 @@ UNION ALL SELECT state, count(*) AS n FROM jobs WHERE state = 'queued' GROUP BY 
 
 -- name: bad_since
 -- How many failed or were lost since an instant.
-SELECT count(*) FROM jobs INDEXED BY jobs_bad WHERE state IN ('failed', 'lost') AND finished >= :since;
+SELECT count(*) FROM jobs INDEXED BY jobs_bad WHERE state IN ('failed', 'lost') AND finished >= :since AND service IS NULL;
 
 -- name: queues
 -- The queues that were set up.

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vigie.services.events import Instance
 from vigie.store import sql
+from vigie.supervision.events import Instance
 
 if TYPE_CHECKING:
     from vigie.store.sqlite import Store

@@ -10,7 +10,7 @@ CREATE TABLE services (
     name      TEXT NOT NULL UNIQUE,
     owner     TEXT,                    -- the file that declares it; NULL: made by hand
     spec      TEXT NOT NULL,           -- JSON: what was typed, for people and for the next edit
-    plan      TEXT NOT NULL,           -- JSON of services/plan.py: what differs from the defaults
+    plan      TEXT NOT NULL,           -- JSON of supervision/plan.py: what differs from the defaults
     mode      TEXT NOT NULL CHECK (mode IN ('automatic', 'manual', 'disabled')),
     task      INTEGER NOT NULL REFERENCES tasks,
     context   INTEGER NOT NULL REFERENCES contexts,
@@ -39,6 +39,6 @@ CREATE TABLE instances (
     restarts INTEGER NOT NULL DEFAULT 0,   -- lives after the first that began of themselves, since a person's start
     failures INTEGER NOT NULL DEFAULT 0,   -- in a row
     status   TEXT,                     -- what it says of itself (STATUS=)
-    detail   TEXT NOT NULL DEFAULT '{}'    -- JSON: what else services/life.py has to know
+    detail   TEXT NOT NULL DEFAULT '{}'    -- JSON: what else supervision/life.py has to know
 );
 CREATE INDEX instances_service ON instances (service, id);

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vigie.errors import UsageError
-from vigie.services.plan import Listen
+from vigie.supervision.plan import Listen
 
 __all__ = ["parse_listen", "parse_port", "shown"]
 

@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from vigie.errors import UsageError
-from vigie.services.listen import parse_listen, parse_port
-from vigie.services.plan import HOOKS, MEANINGS, MODES, RESTARTS, Logs, Plan, Probe
+from vigie.supervision.listen import parse_listen, parse_port
+from vigie.supervision.plan import HOOKS, MEANINGS, MODES, RESTARTS, Logs, Plan, Probe
 from vigie.values import parse_duration, parse_size
 
 __all__ = ["KEYS", "parse_plan", "parse_stop", "read_key"]

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from vigie.services.events import (
+from vigie.supervision.events import (
     EVENTS,
     Ailing,
     Began,
@@ -50,7 +50,7 @@ from vigie.services.events import (
     TooLate,
     Unready,
 )
-from vigie.services.plan import Plan
+from vigie.supervision.plan import Plan
 
 __all__ = ["TABLE", "on_its_way", "restart_delay", "step"]
 

@@ -1,6 +1,6 @@
 """The plan of a service: everything that was declared of it, checked, in one value.
 
-A plan is made of the table ``[service.NAME]`` (`services.reading`), stored as the
+A plan is made of the table ``[service.NAME]`` (`supervision.reading`), stored as the
 JSON of what differs from the defaults, and read again by whoever acts on it: the
 agent's duty, the command line that shows it. Durations are integer µs, sizes bytes.
 """

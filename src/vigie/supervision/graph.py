@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from vigie.services.plan import Plan
+from vigie.supervision.plan import Plan
 
 __all__ = ["circle", "in_order", "needed"]
 

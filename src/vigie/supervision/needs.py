@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from vigie.services.events import Instance
-from vigie.services.plan import Plan
+from vigie.supervision.events import Instance
+from vigie.supervision.plan import Plan
 
 __all__ = ["Look", "best", "lacking", "waits_for"]
 
