@@ -59,8 +59,8 @@ LIMITS: dict[str, str] = {
     "schedules-lag": "two commits that wait for the disk: that of the round before, and its own with the job in it; a "
     "thousand a second leave no round empty.",
     "schedules-alone": "one commit that waits for the disk, with the job in it, and two wake-ups of another process.",
-    "schedules-herd": "35 µs of the agent's processor time for each: 13 in SQLite (the firing, the job with its "
-    "indexes, the schedule's count), 10 for the verdict, and 12 for the jobs that are handed out and end meanwhile; a "
+    "schedules-herd": "23 µs of the agent's processor time for each: 8 in SQLite (the firing, the job with its "
+    "indexes, the schedule's count), 3 for the verdict, and 12 for the jobs that are handed out and end meanwhile; a "
     "commit for each 500.",
     "schedules-herd-submit": "a submit waits for the transaction before its own: 500 firings, and what came in "
     "meanwhile of jobs that ended.",

@@ -29,6 +29,7 @@ __all__ = [
     "judge",
     "longest_delay",
     "settle",
+    "unhindered",
 ]
 
 #: Later than this (µs) a run is called late.
@@ -117,6 +118,19 @@ def judge(policy: Policy, zone: Zone, due: int, missed: bool, period: int | None
             return Skip("blackout", f"in {blackout.text}")
     outcome = "caught-up" if missed else "late" if lateness > LATE else "ran"
     return among(policy, outcome, how.open)
+
+
+def unhindered(policy: Policy) -> int | None:
+    """Give up to how late (µs) an instant just runs while no job of its schedule is open; None if more has a say.
+
+    This is what :func:`judge` says of most instants, so that it need not be asked of each.
+
+    >>> unhindered(Policy()), unhindered(Policy(lateness=10)), unhindered(Policy(max_runs=3))
+    (60000000, 10, None)
+    """
+    if policy.max_runs is not None or policy.blackouts or policy.conditions:
+        return None
+    return ABSENCE if policy.lateness is None else min(policy.lateness, ABSENCE)
 
 
 def among(policy: Policy, outcome: str, others: tuple[int, ...]) -> Run | Skip:

@@ -14,7 +14,6 @@ between; a million schedules cost memory only when their time is near.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,11 +22,13 @@ from typing import TYPE_CHECKING
 from vigie import firing as rules
 from vigie import lifecycle as lc
 from vigie.agent.alarm import Alarm
+from vigie.agent.coming import Coming
 from vigie.agent.core import Core, Who
 from vigie.agent.gates import Gates
 from vigie.agent.handing import handed
 from vigie.agent.happenings import Happenings
 from vigie.agent.rezone import Rezone
+from vigie.agent.verdicts import at_once, is_plain
 from vigie.agent.whens import Line, line, policy_of, read
 from vigie.agent.writer import Writer
 from vigie.errors import VigieError
@@ -79,7 +80,7 @@ class Schedules:
         self.store = core.store.schedules
         self.gates = Gates(self)
         #: What is planned and not decided: (when to look, schedule, instant).
-        self.heap: list[tuple[int, int, int]] = []
+        self.heap = Coming()
         #: Jobs of schedules that have not ended: by schedule, oldest first; and whose they are.
         self.open: dict[str, list[int]] = {}
         self.of: dict[int, str] = {}
@@ -147,8 +148,7 @@ class Schedules:
 
     def learn(self) -> None:
         """Learn from the store what is planned and what is open, at the start and after a rollback."""
-        self.heap = [tuple(row) for row in self.store.run("open", (1 << 20,))]
-        heapq.heapify(self.heap)
+        self.heap = Coming(self.store.run("open", (1 << 20,)))
         self.open.clear()
         self.of.clear()
         for job, name in self.store.run("open_jobs"):
@@ -174,7 +174,7 @@ class Schedules:
         known = {key[1:] for key in self.heap} if found else set()
         for due, schedule, instant in found:
             if (schedule, instant) not in known:
-                heapq.heappush(self.heap, (due, schedule, instant))
+                self.heap.push((due, schedule, instant))
         for name in self.again:
             self._find_end(name)
         self.core.after(self.wake if found else self.arm)
@@ -233,12 +233,14 @@ class Schedules:
         planned: list[tuple[int, int, int]] = []
         moved: list[tuple[int, int | None, int | None, int]] = []
         for row in rows:
-            with self.aside(row.id):
+            try:
                 moved.append(self._advance(row, now, planned, come))
+            except VigieError as error:
+                self._put_aside(row.id, error)
         self.store.plan_many(planned)
         self.store.advance_many(moved)
         for key in planned:
-            heapq.heappush(self.heap, key)
+            self.heap.push(key)
         for _, following, _, number in moved:
             if following is None:
                 self._finish_if_over(number, now)
@@ -262,10 +264,13 @@ class Schedules:
         try:
             yield
         except VigieError as error:
-            row = self.store.numbered(number)
-            if row is not None and row.state == "active":
-                self.store.run("state", ("paused", None, None, None, row.planned, number))
-                self.core.log("schedule-paused", thing=f"schedule:{row.name}", who=BY_CLOCK, detail=error.message)
+            self._put_aside(number, error)
+
+    def _put_aside(self, number: int, error: VigieError) -> None:
+        row = self.store.numbered(number)
+        if row is not None and row.state == "active":
+            self.store.run("state", ("paused", None, None, None, row.planned, number))
+            self.core.log("schedule-paused", thing=f"schedule:{row.name}", who=BY_CLOCK, detail=error.message)
 
     def resumed(self, row: ScheduleRow, now: int, who: Who = BY_CLOCK) -> None:
         """Make a paused schedule active; what it would have done meanwhile is one record."""
@@ -291,28 +296,28 @@ class Schedules:
         self, row: ScheduleRow, now: int, found: list[tuple[int, int, int]], come: int
     ) -> tuple[int, int | None, int | None, int]:
         """Find one schedule's instants, those that were missed by the rules of catch-up; give how far it is then."""
-        times, planned, instant = line(row), row.planned, row.next
+        times, planned, instant, policy = line(row), row.planned, row.next, policy_of(row.policy)
         if self.zones.concern(row):
             instant = times.after(planned)
         # What was put off, and has still to start, was not missed.
-        before = self.back - rules.ABSENCE - rules.longest_delay(policy_of(row.policy), row.name)
+        before = self.back - rules.ABSENCE - rules.longest_delay(policy, row.name)
         if instant is not None and instant <= before and times.count(planned, before, 1):
             planned = self._catch_up(row, times, before, now)
             instant = line(row._replace(planned=planned)).after(planned)
+        ahead = self.due(row, instant)
         for _ in range(EACH):
-            ahead = self.due(row, instant)
             if instant is None or ahead is None or (ahead > now + AHEAD and instant > come):
                 break
-            found.append((instant + rules.delay(policy_of(row.policy), row.name, instant), row.id, instant))
-            planned = instant
-            instant = next(times.each(planned), None)
-        return planned, instant, self.due(row, instant), row.id
+            found.append((instant + rules.delay(policy, row.name, instant), row.id, instant))
+            planned, instant = instant, times.first(instant)
+            ahead = self.due(row, instant)
+        return planned, instant, ahead, row.id
 
     def planned(self, number: int, instant: int, due: int, *, missed: bool = False, cause: str | None = None) -> bool:
         """Plan one instant; False, and nothing is done, if it has its record."""
         new = self.store.plan(number, instant, due, missed=missed, cause=cause)
         if new:
-            heapq.heappush(self.heap, (due, number, instant))
+            self.heap.push((due, number, instant))
         return new
 
     def due(self, row: ScheduleRow, instant: int | None) -> int | None:
@@ -362,11 +367,7 @@ class Schedules:
     def decide(self) -> bool:
         """Decide what has come; True if there is more than one transaction should take."""
         now = self.core.clock.wall()
-        keys: list[tuple[int, int]] = []
-        while self.heap and self.heap[0][0] <= now and len(keys) < self._part:
-            _, schedule, instant = heapq.heappop(self.heap)
-            keys.append((schedule, instant))
-        keys = list(dict.fromkeys(keys))
+        keys = list({key[1:]: None for key in self.heap.take(now, self._part)})
         if not keys:
             return False
         taken: dict[str, int] = {}
@@ -375,9 +376,15 @@ class Schedules:
         rows = self.store.deciding(keys)
         self._trim(rows)
         for row in rows:
-            before = taken.get(row.name, 0)
             if row.next is None:
                 last.add(row.schedule)
+            before = taken.get(row.name, 0)
+            if not before:
+                outcome = at_once(row, now, self.open)
+                if outcome is not None:
+                    taken[row.name] = 1
+                    plain.append((row, outcome))
+                    continue
             if before:
                 # What it judges by has to be written.
                 self._start_plain(plain, now)
@@ -389,7 +396,7 @@ class Schedules:
                 self._skip(row, verdict, now)
             elif verdict is not None:
                 taken[row.name] = before + 1
-                if _is_plain(row, verdict):
+                if is_plain(row, verdict):
                     plain.append((row, verdict.outcome))
                 else:
                     self.start(row._replace(runs=row.runs + before + 1), verdict, now)
@@ -412,8 +419,8 @@ class Schedules:
         for job, (row, _) in enumerate(firings, first):
             self._opened(job, row.name)
             self.gates.forget(row.schedule, row.instant)
-        for queue in {queue_of(row.job, QUEUE) for row, _ in firings}:
-            core.arrive(queue)
+        for options in {row.job for row, _ in firings}:
+            core.arrive(queue_of(options, QUEUE))
 
     def _trim(self, rows: Sequence[FiringRow]) -> None:
         """Now and then, forget records of some schedules beyond those that are kept."""
@@ -427,7 +434,7 @@ class Schedules:
         """Give the verdict; None while a condition is waited for."""
         if row.due > now:
             # It was planned anew meanwhile, with another jitter.
-            heapq.heappush(self.heap, (row.due, row.schedule, row.instant))
+            self.heap.push((row.due, row.schedule, row.instant))
             return None
         policy = policy_of(row.policy)
         if row.state == "paused":
@@ -449,12 +456,12 @@ class Schedules:
             return rules.Skip("condition", f"not so: {lacking}")
         self.store.run("wait", (lacking, now, row.schedule, row.instant))
         again = min(now + RECHECK, since + policy.patience)
-        heapq.heappush(self.heap, (again, row.schedule, row.instant))
+        self.heap.push((again, row.schedule, row.instant))
         return None
 
     def look_again(self, schedule: int, instant: int) -> None:
         """Decide a firing that waits at once: what it waits for may have come."""
-        heapq.heappush(self.heap, (0, schedule, instant))
+        self.heap.push((0, schedule, instant))
         self.wake()
 
     def open_jobs(self, name: str) -> tuple[int, ...]:
@@ -590,11 +597,3 @@ class Schedules:
         """Let one go by its runs from now on; it may have had some."""
         self.again.add(name)
         self._find_end(name)
-
-
-def _is_plain(row: FiringRow, verdict: rules.Run) -> bool:
-    """Tell whether a firing concerns nothing but its own job."""
-    return not (
-        verdict.after or verdict.stop or row.cause or row.again or "concurrency" in row.job or "tags" in row.job
-        or policy_of(row.policy).max_runs is not None
-    )  # fmt: skip

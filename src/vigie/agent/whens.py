@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import islice
 
 from vigie import zones
 from vigie.policies import Policy, parse_policy
@@ -39,13 +38,24 @@ class Stored:
         self.occasions = when.occasions
         self.zone = when.zone
         self.relative = when.relative
+        self._asked: int | None = None
+        self._told: int | None = None
+
+    def first(self, instant: int) -> int | None:
+        """Give the first instant later than one that the clocks alone decide; None if none comes."""
+        if instant != self._asked:
+            # Schedules that say the same ask the same, one after the other.
+            self._told = None if self.timed is None else next(self.timed.after(instant), None)
+            self._asked = instant
+        return self._told
 
     def period(self, instant: int) -> int | None:
         """Give the time from an instant to the next; None if none comes."""
         if self.timed is None or self.relative:
             # Of intervals, which may have moved, one is like the other.
             return self.when.period(instant)
-        return next((following - instant for following in self.timed.after(instant)), None)
+        following = self.first(instant)
+        return None if following is None else following - instant
 
 
 @lru_cache(maxsize=2_000)
@@ -73,7 +83,8 @@ class Line:
         row, when = self.row, self.when
         found: list[int] = []
         if when.timed is not None:
-            found += islice(self.each(instant), 1)
+            first = self.first(instant)
+            found += () if first is None else (first,)
         for trigger in when.again:
             following = trigger.next(row.started, row.ended, row.created + row.shift)
             if following is not None and following <= row.planned:
@@ -95,6 +106,10 @@ class Line:
         if shift:
             timed = self.when.when.moved(shift).timed
         return iter(()) if timed is None else timed.after(instant)
+
+    def first(self, instant: int) -> int | None:
+        """Give the first of them; None if none comes."""
+        return next(self.each(instant), None) if self.row.shift else self.when.first(instant)
 
     def newest(self, after: int, until: int, most: int) -> list[int]:
         """Give the last ``most`` instants in (after, until], oldest first."""

@@ -9,8 +9,10 @@ decided, and never runs it twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vigie.store import sql
@@ -18,7 +20,7 @@ from vigie.store import sql
 if TYPE_CHECKING:
     from vigie.store.sqlite import Store
 
-__all__ = ["FiringRow", "ScheduleRow", "Schedules", "priority_of", "queue_of"]
+__all__ = ["FiringRow", "ScheduleRow", "Schedules", "queue_of"]
 
 
 class ScheduleRow(NamedTuple):
@@ -75,6 +77,9 @@ class FiringRow(NamedTuple):
     again: int
     triggers: str
     next: int | None
+
+
+_DUE = attrgetter("due", "schedule")
 
 
 class Schedules:
@@ -152,35 +157,28 @@ class Schedules:
         self.store.db.executemany(self._sql["advance"], rows)
 
     def start_many(self, first: int, firings: Sequence[tuple[FiringRow, str]], now: int, queue: str) -> None:
-        """Decide firings, read as undecided in this transaction, and insert their jobs with ids from ``first`` on."""
-        db = self.store.db
-        db.executemany(
-            self._sql["decide"],
-            (
-                (outcome, None, None, job, now, row.schedule, row.instant)
-                for job, (row, outcome) in enumerate(firings, first)
-            ),
-        )
-        db.executemany(
-            self._sql["insert_job"],
-            (
-                (
-                    job, row.name, row.task, row.context, row.args, row.encoding, "queued", None,
-                    queue_of(row.job, queue), priority_of(row.job), 0, now, row.instant, row.name,
-                )
-                for job, (row, _) in enumerate(firings, first)
-            ),
-        )  # fmt: skip
-        db.executemany(self._sql["ran"], ((0, now, row.schedule) for row, _ in firings))
+        """Decide firings, read as undecided in this transaction, and insert their jobs with ids from ``first`` on.
+
+        They are of different schedules, and their jobs wait for nothing and have no tags and no keys.
+        """
+        job = first
+        for outcome, some in groupby(firings, itemgetter(1)):
+            keys = [(row.schedule, row.instant) for row, _ in some]
+            self.run("decide_many", (outcome, job, now, *_together(keys)))
+            job += len(keys)
+        self.run("insert_jobs", (first, job - 1, queue, now))
+        self.run("ran_many", (first, job - 1, now))
 
     def skip(self, number: int, first: int, last: int, count: int, reason: str, detail: str | None, now: int) -> bool:
         """Record instants that passed without a run; False, and nothing is done, if the first has its record."""
         self.run("skip_many", (number, first, first, last if count > 1 else None, count, reason, detail, now))
         return self.store.db.changes() == 1
 
-    def deciding(self, keys: Iterable[tuple[int, int]]) -> list[FiringRow]:
-        """Give the undecided among some firings."""
-        return [FiringRow._make(row) for row in self.run("deciding", (json.dumps(list(keys)),))]
+    def deciding(self, keys: Sequence[tuple[int, int]]) -> list[FiringRow]:
+        """Give the undecided among some firings, soonest first."""
+        rows = [FiringRow._make(row) for row in self.run("deciding", _together(keys))]
+        rows.sort(key=_DUE)
+        return rows
 
     def decide(
         self, firing: FiringRow, outcome: str, now: int, *, reason: str | None = None, detail: str | None = None,
@@ -191,13 +189,14 @@ class Schedules:
         return self.store.db.changes() == 1
 
 
+def _together(keys: Sequence[tuple[int, int]]) -> tuple[str, int | None]:
+    """Give firings as queries take them: as JSON, and the instant if all have one: it costs less than one for each."""
+    if len({instant for _, instant in keys}) == 1:
+        return json.dumps([schedule for schedule, _ in keys]), keys[0][1]
+    return json.dumps(keys), None
+
+
 @lru_cache(maxsize=1_000)
 def queue_of(job: str, queue: str) -> str:
     """Give the queue that the stored options of jobs name, else the usual one."""
     return queue if job == "{}" else str(json.loads(job).get("queue", queue))
-
-
-@lru_cache(maxsize=1_000)
-def priority_of(job: str) -> int:
-    """Give the priority that the stored options of jobs name."""
-    return 0 if job == "{}" else int(json.loads(job).get("priority", 0))

@@ -69,6 +69,10 @@ SELECT min(until) FROM schedules WHERE until IS NOT NULL;
 -- A run began (1 if by hand, when, id).
 UPDATE schedules SET runs = runs + 1, by_hand = by_hand + ?, started = ? WHERE id = ?;
 
+-- name: ran_many
+-- Runs of different schedules began, as jobs from one id to another.
+UPDATE schedules SET runs = runs + 1, started = ?3 WHERE id IN (SELECT schedule FROM firings WHERE job BETWEEN ?1 AND ?2);
+
 -- name: ended
 -- A run of one that counts from its ends is over.
 UPDATE schedules SET ended = ?, started = ?, next = ?, due = ? WHERE id = ?;
@@ -123,17 +127,24 @@ SELECT j.finished FROM firings f JOIN jobs j ON j.id = f.job WHERE f.schedule = 
 ORDER BY f.instant DESC LIMIT 1;
 
 -- name: deciding
--- Firings about to be decided, with what their schedules say (JSON list of [schedule, instant]).
+-- Firings about to be decided, with what their schedules say. They are a JSON list of [schedule, instant]; or of
+-- schedules, and all have one instant.
 SELECT f.schedule, f.instant, f.due, f.missed, f.cause, f.reason AS waits, f.at AS since, s.name, s.policy, s.task,
     s.context, s.args, s.encoding, s.job, s.state, s.runs - s.by_hand, s.again, s.triggers, s.next
-FROM json_each(?) e
-JOIN firings f ON f.schedule = e.value ->> 0 AND f.instant = e.value ->> 1
-JOIN schedules s ON s.id = f.schedule
-WHERE f.outcome IS NULL ORDER BY f.due, f.schedule;
+FROM json_each(?1) e
+CROSS JOIN firings f ON f.schedule = iif(?2 IS NULL, e.value ->> 0, e.value) AND f.instant = coalesce(?2, e.value ->> 1)
+CROSS JOIN schedules s ON s.id = f.schedule
+WHERE f.outcome IS NULL;
 
 -- name: decide
 -- What became of an instant.
 UPDATE firings SET outcome = ?, reason = ?, detail = ?, job = ?, at = ? WHERE schedule = ? AND instant = ? AND outcome IS NULL;
+
+-- name: decide_many
+-- What became of many instants (?4 and ?5 as above), whose jobs have ids from ?2 on. The plus keeps the index of all that
+-- is open out of it: each is looked for by its key.
+UPDATE firings SET outcome = ?1, reason = NULL, detail = NULL, job = ?2 + e.key, at = ?3 FROM json_each(?4) e
+WHERE schedule = iif(?5 IS NULL, e.value ->> 0, e.value) AND instant = coalesce(?5, e.value ->> 1) AND +outcome IS NULL;
 
 -- name: wait
 -- It waits for a condition (which, since when).
@@ -167,6 +178,13 @@ DELETE FROM firings WHERE schedule = ? AND outcome IS NULL AND cause IS NULL AND
 INSERT INTO jobs (id, name, task, context, args, encoding, state, blocked_by, queue, priority, now, keyed, created, due,
     schedule)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?);
+
+-- name: insert_jobs
+-- The jobs of firings that are decided, by their ids (from one to another): they wait for nothing.
+INSERT INTO jobs (id, name, task, context, args, encoding, state, queue, priority, now, keyed, created, due, schedule)
+SELECT f.job, s.name, s.task, s.context, s.args, s.encoding, 'queued',
+    coalesce(s.job ->> 'queue', ?3), CAST(coalesce(s.job ->> 'priority', 0) AS INTEGER), 0, 0, ?4, f.instant, s.name
+FROM firings f CROSS JOIN schedules s ON s.id = f.schedule WHERE f.job BETWEEN ?1 AND ?2 ORDER BY f.job;
 
 -- name: open_jobs
 -- Jobs of schedules that have not ended, oldest first.
