@@ -65,6 +65,8 @@ ONCE = (
 )
 #: A restore runs while no agent does.
 RESTORE = [point for point in POINTS if point.startswith("restore-")]
+#: What services write: tests/test_logs_kept.py.
+LOGS = [point for point in POINTS if point.startswith("logs-")]
 #: Jobs to be acknowledged after the crash.
 AFTER = 12
 RATE = 150.0
@@ -191,7 +193,7 @@ def unlike(storm: Storm) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("point", [point for point in POINTS if point not in RESTORE])
+@pytest.mark.parametrize("point", [point for point in POINTS if point not in RESTORE + LOGS])
 def test_a_crash_at_any_point_costs_nothing(home: HomeUnderTest, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
     with Place("vigie-crash-") as place, ExitStack() as stack:
         monkeypatch.setenv("VIGIE_CRASH_AT", wanted(point, place))

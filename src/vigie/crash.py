@@ -37,6 +37,13 @@ POINTS = {
     "samples-after-commit": "they are committed",
     "samples-before-delete": "a job is removed; its samples are there",
     "samples-after-delete": "they are deleted",
+    # The logs of services: their heads are moved to parts, or go.
+    "logs-before-part": "a part is on disk, and has not its name",
+    "logs-after-part": "it has its name; its bytes are in the file, too",
+    "logs-after-mark": "the mark says that bytes are not in the file; they are not released",
+    "logs-after-release": "they are released",
+    "logs-before-drop": "a part is too old, and is there",
+    "logs-after-drop": "it is deleted",
     # The agent, to clients.
     "agent-before-answer": "an answer is ready and not sent",
     "agent-after-answer": "an answer is sent",

@@ -36,7 +36,9 @@ _CREDENTIALS = struct.Struct("3i")
 #: Bytes of a message, and descriptors with one.
 LONGEST, MOST_FDS = 1 << 16, 253
 #: Messages read at a turn of the loop, and kept for an agent that is not there.
-AT_ONCE, KEPT = 64, 10_000
+AT_ONCE, KEPT = 64, 2_000
+#: Bytes of the file in which they wait, before it is written anew.
+LARGEST = 1 << 20
 #: What a message may say that the agent wants to know.
 _KEYS = (
     "READY", "RELOADING", "MONOTONIC_USEC", "STOPPING", "STATUS", "ERRNO", "WATCHDOG", "WATCHDOG_USEC",
@@ -105,6 +107,9 @@ class Notify:
         self._lines: dict[str, _Line] = {}
         self._file = os.path.join(directory, "waiting")
         self._waiting: deque[dict[str, Any]] = deque(_read_waiting(self._file), maxlen=KEPT)
+        #: Bytes of the file, and strangers that were named already: (key, uid, process).
+        self._size = _size(self._file)
+        self._named: set[tuple[str, int, int]] = set()
         self._seq = max((int(said["seq"]) for said in self._waiting), default=time.time_ns() // 1_000_000)
 
     # --- sockets --------------------------------------------------------------
@@ -220,8 +225,11 @@ class Notify:
         """Take one message; give the descriptors that are not kept."""
         why = self._stranger(line, pid, uid)
         if why is not None:
-            log(f"{key}: a message of process {pid} is ignored: {why}")
-            self._tell({"op": "stranger", "key": key, "pid": pid, "uid": uid, "why": why})
+            # Once each: whoever floods us shall not fill a log by it.
+            if (key, uid, pid) not in self._named and len(self._named) < KEPT:
+                self._named.add((key, uid, pid))
+                log(f"{key}: a message of process {pid} is ignored: {why}")
+                self._tell({"op": "stranger", "key": key, "pid": pid, "uid": uid, "why": why})
             return fds
         said = parse(data)
         if said.get("MAINPID", "").isdigit():
@@ -260,25 +268,41 @@ class Notify:
     def _pass_on(self, key: str, mark: str, pid: int, fields: dict[str, str]) -> None:
         now = {"mono": time.monotonic_ns() // 1000, "at": time.time_ns() // 1000}
         message: dict[str, Any] = {"op": "notify", "key": key, "mark": mark, "pid": pid, "fields": fields, **now}
-        ping = fields.keys() <= {"WATCHDOG"}
-        if ping and self._tell(message):
+        words = fields.keys()
+        if words <= {"WATCHDOG"} and self._tell(message):
             return
-        if ping:
+        if words <= {"WATCHDOG"} or words <= {"STATUS"}:
             # The newest is worth as much as all of them.
-            for other in [
-                each for each in self._waiting if each["key"] == key and each["fields"].keys() <= {"WATCHDOG"}
-            ]:
-                self._waiting.remove(other)
+            last = next((each for each in reversed(self._waiting) if each["key"] == key), None)
+            if last is not None and last["fields"].keys() == words:
+                self._waiting.pop() if last is self._waiting[-1] else self._waiting.remove(last)
+        if len(self._waiting) >= KEPT:
+            self._make_room()
         self._seq += 1
         message["seq"] = self._seq
         self._waiting.append(message)
         self._write(message)
         self._tell(message)
 
+    def _make_room(self) -> None:
+        """Drop the oldest of what a later word makes good, else the oldest."""
+        for said in self._waiting:
+            if said["fields"].keys() <= {"WATCHDOG", "STATUS"}:
+                self._waiting.remove(said)
+                return
+        self._waiting.popleft()
+
     def _write(self, message: dict[str, Any]) -> None:
         try:
+            data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+            if self._size > LARGEST:
+                # Most of it was merged or heard since.
+                data = b"".join(json.dumps(each, separators=(",", ":")).encode() + b"\n" for each in self._waiting)
+                os.truncate(self._file, 0)
+                self._size = 0
             with open(self._file, "ab", opener=_private) as file:
-                file.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+                file.write(data)
+            self._size += len(data)
         except OSError as error:
             log(f"cannot write {self._file}: {error.strerror}")
 
@@ -289,6 +313,7 @@ class Notify:
         if not self._waiting:
             with contextlib.suppress(OSError):
                 os.truncate(self._file, 0)
+            self._size = 0
 
     def waiting(self) -> list[dict[str, Any]]:
         """Give what an agent that has just come has not heard yet, in its order."""
@@ -324,6 +349,13 @@ def hash_of(text: str) -> int:
     from zlib import crc32
 
     return crc32(text.encode("utf-8", "surrogateescape"))
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _is_there(path: str) -> bool:

@@ -86,6 +86,8 @@ class Services:
     def exchange(self, sock: socket.socket, header: dict[str, Any], fds: list[int]) -> None:
         """Give copies of listening sockets to the agent, or take back those that it has kept."""
         if header.get("want"):
+            # A peer that does not read costs us no more than this.
+            sock.settimeout(1.0)
             for key, sockets in self.sockets.state().items():
                 held = [(spec, fd) for spec, fd in sockets if fd is not None]
                 answer = frames.encode({"key": key, "sockets": [spec for spec, _ in held]})
@@ -199,7 +201,8 @@ class Services:
                 return found, False
             return None, time.monotonic() < until
         ours = [pid for pid in procs.children(os.getpid()) or () if procs.mark_of(pid) == mark and procs.session(pid)]
-        return (min(ours), False) if ours else (None, False)
+        eldest = min(ours, key=lambda pid: (procs.start_ticks(pid) or 0, pid), default=None)
+        return eldest, False
 
     def left(self, mark: str, main: int, own: set[int]) -> int | None:
         """Count the processes of an ended life's tree that have come to us; None where the system does not tell."""

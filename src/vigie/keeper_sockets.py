@@ -143,7 +143,7 @@ class Sockets:
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one.get("kind") == other.get("kind") and one.get("address") == other.get("address")
+    return all(one.get(key) == other.get(key) for key in ("kind", "address", "mode", "backlog"))
 
 
 def shown(spec: dict[str, Any]) -> str:

@@ -21,15 +21,48 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Generator, Iterable, Sequence
+from typing import TypeVar
 
 from vigie import procs
 from vigie.procs import SECOND, Identity, Process
+from vigie.snapshot import Snapshot
 
-__all__ = ["Status", "Tree", "TreeStop", "descendants", "descendants_of", "freeze", "thaw", "tree"]
+__all__ = [
+    "Status", "Tree", "TreeStop", "descendants", "descendants_of", "freeze", "thaw", "together", "tree",
+]  # fmt: skip
 
 #: How often a round of signals is repeated for those who forked meanwhile.
 _ROUNDS = 50
+#: How far up an unmarked process is followed to one that has a mark.
+_DEEPEST = 1_000
+
+R = TypeVar("R")
+#: Work on a tree that asks for scans, one after the other.
+Work = Generator[None, Snapshot, R]
+
+
+def _alone(work: Work[R]) -> R:
+    """Do work on one tree, each scan for it alone."""
+    return together([work])[0]
+
+
+def together(works: Sequence[Work[R]]) -> list[R]:
+    """Do work on many trees at once, by scans that all of them share."""
+    results: dict[int, R] = {}
+    open_ones = list(enumerate(works))
+    for _, work in open_ones:
+        next(work)
+    while open_ones:
+        snapshot, still = Snapshot(), []
+        for at, work in open_ones:
+            try:
+                work.send(snapshot)
+                still.append((at, work))
+            except StopIteration as end:
+                results[at] = end.value
+        open_ones = still
+    return [results[at] for at in range(len(works))]
 
 
 def _children(processes: Iterable[Process]) -> dict[int, list[Process]]:
@@ -64,6 +97,7 @@ def tree(
     sid: int | None = None,
     known: Collection[Identity] = (),
     since: int | None = None,
+    snapshot: Snapshot | None = None,
 ) -> set[Identity]:
     """Give every living process of an attempt, by one scan.
 
@@ -81,6 +115,8 @@ def tree(
         main process is gone.
     since:
         The clock tick after which members began; None: after the main process.
+    snapshot:
+        The scan; default: one is made now.
 
     The caller is never among them.
 
@@ -90,36 +126,39 @@ def tree(
     """
     marks = frozenset((mark,)) if isinstance(mark, str) else frozenset(mark)
     first = root.start_ticks if since is None else min(since, root.start_ticks)
-    living = [p for p in procs.scan() if p.start_ticks >= first and not p.zombie]
+    seen = Snapshot() if snapshot is None else snapshot
     # While a member of a session lives, its number is not given again; a leader
     # of that number that is not the main process says that the session is gone.
-    if any(p.pid == sid and p.identity != root for p in living if root.pid == sid):
+    leader = None if sid is None else seen.by_pid.get(sid)
+    if leader is not None and leader.identity != root and leader.start_ticks >= first and root.pid == sid:
         sid = None
-    below = _children(living)
-    theirs = _foreign(living, below, root, marks)
-    todo = [p for p in living if p.identity == root or p.identity in known or p.sid == sid or p.mark in marks]
+    todo = [] if sid is None else list(seen.in_session(sid))
+    todo += filter(None, (seen.alive(identity) for identity in {root, *known}))
+    todo += seen.marked(marks, first)
     found: set[Identity] = set()
     while todo:
         process = todo.pop()
         identity = process.identity
-        if identity in found or process.pid in theirs or process.pid == os.getpid():
+        if identity in found or process.start_ticks < first or process.pid == os.getpid():
+            continue
+        if _is_foreign(process, seen, root, marks, first):
             continue
         found.add(identity)
-        todo += below.get(process.pid, ())
+        todo += seen.below(process.pid)
     return found
 
 
-def _foreign(living: list[Process], below: dict[int, list[Process]], root: Identity, marks: frozenset[str]) -> set[int]:
-    """Give the numbers of those with another attempt's mark, and of all unmarked ones below them."""
-    # A job may write anything in its variable; what is not of the form of a mark says nothing.
-    others = [p for p in living if p.mark not in marks and p.identity != root and (p.mark or "").count(".") == 2]
-    numbers: set[int] = set()
-    while others:
-        process = others.pop()
-        if process.pid not in numbers:
-            numbers.add(process.pid)
-            others += [p for p in below.get(process.pid, ()) if p.mark is None and p.identity != root]
-    return numbers
+def _is_foreign(process: Process, seen: Snapshot, root: Identity, marks: frozenset[str], first: int) -> bool:
+    """Tell whether a process is of another attempt: by its own mark, or by the first above it that there is."""
+    at: Process | None = process
+    for _ in range(_DEEPEST):
+        if at is None or at.start_ticks < first or at.identity == root:
+            return False
+        if at.mark is not None:
+            # A job may write anything in its variable; what is not of the form of a mark says nothing.
+            return at.mark not in marks and at.mark.count(".") == 2
+        at = seen.by_pid.get(at.ppid)
+    return False
 
 
 class Tree:
@@ -141,9 +180,9 @@ class Tree:
         self.since = since
         self.known: set[Identity] = {root}
 
-    def members(self) -> set[Identity]:
-        """Scan once and give who lives; they stay known."""
-        found = tree(self.root, self.mark, self.sid, self.known, self.since)
+    def members(self, snapshot: Snapshot | None = None) -> set[Identity]:
+        """Scan once, or use a scan that was made just now, and give who lives; they stay known."""
+        found = tree(self.root, self.mark, self.sid, self.known, self.since, snapshot)
         self.known = found | {self.root}
         return found
 
@@ -156,10 +195,14 @@ class Tree:
 
         Gives those who were signalled.
         """
+        return _alone(self.signalling(*numbers))
+
+    def signalling(self, *numbers: int) -> Work[set[Identity]]:
+        """Do it by scans that somebody else makes: each ``yield`` asks for one."""
         reached: set[Identity] = set()
         quiet = 0
         for _ in range(_ROUNDS):
-            new = self.members() - reached
+            new = self.members((yield)) - reached
             for identity in self.ordered(new):
                 for number in numbers:
                     procs.send_signal(identity, number)
@@ -272,6 +315,10 @@ class TreeStop:
         now:
             The monotonic clock in µs.
         """
+        return _alone(self.stepping(now))
+
+    def stepping(self, now: int) -> Work[Status]:
+        """Do it by scans that somebody else makes: each ``yield`` asks for one."""
         if self._rounds is None:
             self._rounds, at = [], now
             for number, wait in self._sequence:
@@ -281,19 +328,19 @@ class TreeStop:
         elif self._kill_at == 0:
             self._kill_at = now
         while self._rounds and self._rounds[0][0] <= now:
-            self.members.signal(self._rounds.pop(0)[1], signal.SIGCONT)
+            yield from self.members.signalling(self._rounds.pop(0)[1], signal.SIGCONT)
         killing = now >= self._kill_at
-        living = self._living(killing)
+        living = self._living(killing, (yield))
         if not living:
-            living = self._living(killing)
+            living = self._living(killing, (yield))
         done = not living or now >= self._kill_at + self._patience
         self._pause = min(self._pause * 2, 100_000)
         following = self._rounds[0][0] if self._rounds else self._kill_at
         next_at = now + self._pause if killing else min(now + self._pause, max(following, now + 1))
         return Status(done, sorted(identity.pid for identity in living), next_at, killing)
 
-    def _living(self, killing: bool) -> set[Identity]:
-        living = self.members.members()
+    def _living(self, killing: bool, snapshot: Snapshot) -> set[Identity]:
+        living = self.members.members(snapshot)
         if killing:
             for identity in self.members.ordered(living):
                 procs.send_signal(identity, signal.SIGKILL)

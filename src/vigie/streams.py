@@ -15,13 +15,16 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from vigie.logparts import PartReader, parts_of, read_gap
 from vigie.records import ABSENT, iter_records
 from vigie.records import Record as Line
+from vigie.values import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from vigie.config import Home
+    from vigie.logparts import Gap, Part
     from vigie.store.reader import Reader
 
 __all__ = ["CHUNK", "CommandSource", "Piece", "RecordSource", "StreamFile", "shown"]
@@ -92,8 +95,8 @@ class StreamFile:
     Parameters
     ----------
     path:
-        The file; it may come into being later. ``PATH.gap`` says which bytes the
-        agent released: JSON ``{"from": n, "to": m}``.
+        The file; it may come into being later. What the agent has released in it or
+        moved to parts beside it: see :mod:`vigie.logparts`.
     position:
         The offset of the next byte to read.
     """
@@ -101,12 +104,15 @@ class StreamFile:
     def __init__(self, path: str, position: int = 0) -> None:
         self.path = path
         self.position = position
-        self._gap_path = path + ".gap"
-        self._gap: tuple[int, int] | None = None
+        #: Of which service's logs the limit is that moved the head away, if one has.
+        self.service: str | None = None
+        self._gap: Gap | None = None
+        self._part: PartReader | None = None
         self._fd = -1
 
     def close(self) -> None:
         """Let go of the file."""
+        self._part = None
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -123,46 +129,100 @@ class StreamFile:
         return os.fstat(self._fd).st_size
 
     def gap(self) -> tuple[int, int] | None:
-        """Give the released range, read anew each time since it grows."""
+        """Give the range that is not in the file, read anew each time since it grows."""
         try:
-            with open(self._gap_path, "rb") as file:
-                said = json.loads(file.read())
-            self._gap = (int(said["from"]), int(said["to"]))
-        except FileNotFoundError:
+            self._gap = read_gap(self.path)
+        except ValueError:
+            pass  # what it said before
+        if self._gap is None:
             return None
-        except (ValueError, KeyError, TypeError):
-            return self._gap
-        return self._gap
+        self.service = self._gap.service
+        return self._gap.start, self._gap.end
 
     def read(self, end: int) -> Iterator[tuple[int, bytes, int]]:
-        """Read up to the offset ``end``: (offset, bytes, 0), or (offset, b"", bytes released)."""
+        """Read up to the offset ``end``: (offset, bytes, 0), or (offset, b"", bytes that are there no more)."""
         while self.position < end:
-            start, most = self.position, min(CHUNK, end - self.position)
+            start = self.position
             gap = self.gap()
             if gap is not None and gap[0] <= start < gap[1]:
-                self.position = gap[1]
-                yield start, b"", gap[1] - start
+                data, hole = self._in_gap(start, min(end, start + CHUNK), gap)
+                self.position = start + len(data) + hole
+                yield start, data, hole
                 continue
-            if gap is not None and start < gap[0]:
-                most = min(most, gap[0] - start)
-            data = os.pread(self._fd, most, start)
-            if not data:
+            most = min(CHUNK, end - start)
+            found = self._pread(start, start + most, gap)
+            if found is None:
+                continue
+            if not found:
                 return
-            self.position = start + len(data)
-            yield start, data, 0
+            self.position = start + len(found)
+            yield start, found, 0
+
+    def _pread(self, start: int, end: int, gap: tuple[int, int] | None) -> bytes | None:
+        """Read a range, or its beginning, from the file itself; None if its bytes were moved meanwhile."""
+        if gap is not None and start < gap[0]:
+            end = min(end, gap[0])
+        data = os.pread(self._fd, end - start, start)
+        # Bytes are released after the mark has moved: it tells whether these were still there.
+        now = self.gap()
+        if now is None or now == gap:
+            return data
+        if now[0] <= start < now[1]:
+            return None
+        return data[: now[0] - start] if start < now[0] else data
+
+    def _in_gap(self, start: int, end: int, gap: tuple[int, int]) -> tuple[bytes, int]:
+        """Give what a part has at an offset of the gap, or how many bytes are dropped from there on."""
+        known = self._part
+        if known is None or not known.part.start <= start < known.part.end:
+            parts = [part for part in parts_of(self.path) if part.start < gap[1] and part.end > start]
+            if not parts or parts[0].start > start:
+                return b"", min([gap[1], *(part.start for part in parts)]) - start
+            known = self._enter(parts[0])
+            if known is None:
+                return self._in_gap(start, end, gap)
+        data = known.range(start, min(end, known.part.end, gap[1]))
+        return data, 0 if data else min(known.part.end, gap[1]) - start
+
+    def _enter(self, part: Part) -> PartReader | None:
+        try:
+            self._part = PartReader(part)
+        except FileNotFoundError:
+            self._part = None
+        return self._part
 
     def back(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-        """Read the range backwards: (offset, bytes), the last first; released bytes are left out."""
-        gap = self.gap()
+        """Read the range backwards: (offset, bytes), the last first; bytes that are there no more are left out."""
         while end > start:
+            gap = self.gap()
             if gap is not None and gap[0] < end <= gap[1]:
-                end = max(start, gap[0])
-                continue
-            low = max(start, end - _BACK)
-            if gap is not None and low < gap[1] < end:
-                low = gap[1]
-            yield low, os.pread(self._fd, end - low, low)
+                low, data = self._back_in_gap(max(start, gap[0]), end)
+            else:
+                low = max(start, end - _BACK)
+                if gap is not None and low < gap[1] < end:
+                    low = gap[1]
+                found = self._pread(low, end, gap)
+                if found is None or len(found) < end - low:
+                    if found is not None and self.gap() == gap:
+                        return  # somebody has truncated it
+                    continue
+                data = found
+            if data:
+                yield low, data
             end = low
+
+    def _back_in_gap(self, start: int, end: int) -> tuple[int, bytes]:
+        """Give the bytes of the gap that end at an offset: (offset, bytes), without bytes if they were dropped."""
+        known = self._part
+        if known is None or not known.part.start < end <= known.part.end:
+            parts = [part for part in parts_of(self.path) if part.start < end]
+            if not parts or parts[-1].end < end:
+                return max([start, *(part.end for part in parts)]), b""
+            known = self._enter(parts[-1])
+            if known is None:
+                return self._back_in_gap(start, end)
+        low = max(start, known.part.start, end - _BACK)
+        return low, known.range(low, end)
 
 
 class CommandSource:
@@ -244,7 +304,7 @@ class CommandSource:
             file.position = end
             return
         for start, data, hole in file.read(end):
-            note = f"{hole} bytes of {stream} were released here (max_output)" if hole else None
+            note = None if not hole else _gone(hole, stream, file.service)
             yield Piece(self.attempt, stream, start, at, data, hole=hole, note=note)
 
     def seek_time(self, instant: int) -> None:
@@ -301,6 +361,12 @@ class CommandSource:
             before = page[-1][0]
         yield "error", 0, err_end, out_end
         yield "output", 0, out_end, 0
+
+
+def _gone(hole: int, stream: str, service: str | None) -> str:
+    if service is None:
+        return f"{hole} bytes of {stream} were released here (max_output)"
+    return f"{format_size(hole)} of {stream} dropped here by the limit of the logs of {service}"
 
 
 class RecordSource:

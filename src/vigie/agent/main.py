@@ -126,7 +126,7 @@ class Agent:
         world.core, world.keeper, world.trees = core, self.keeper, self.trees
         world.on_released, world.on_finished = self._attempt_over, self._job_ended
         world.on_over, world.on_sent = self._over, self._sent
-        world.on_spawn = self.sampler.spawn
+        world.on_spawn = self._to_spawn
         world.spare, world.recall = self.staff.spare, self.staff.recall
         world.on_deleted = self.sampler.forget
         world.on_failed = lambda mark, said: self._keeper_said({"op": "failed", "mark": mark, **said})
@@ -135,7 +135,9 @@ class Agent:
         services = self.services
         core.served = lambda job: job in services.lives or job in services.hooks
         core.on_served_end = services.job_ended
-        services.hands.world, services.delete = world, self.control.delete
+        services.hands.world, services.hands.sampler = world, self.sampler
+        services.delete = self.control.delete
+        self.sampler.on_problem = services.hands.remark
         world.service_of, world.sequence_of = services.hands.facts, services.hands.sequence_of
         self.schedules.happenings.listener = Listener(self.schedules.happenings, self.home)
         core.moved = self.schedules.clock_set
@@ -426,6 +428,11 @@ class Agent:
         # Only a timeout needs the clock before the outcome comes.
         if len(jobs) == 1 and self.dispatch.has_timeout(*jobs[0][1:]):
             self.writer.post(self.outcomes.sent, jobs)
+
+    def _to_spawn(self, job: int, attempt: int, most: int, *, new: bool) -> str | None:
+        blank = self.sampler.spawn(job, attempt, most, new=new)
+        self.services.hands.keep_logs(job, attempt)
+        return blank
 
     def _attempt_over(self, job: int, attempt: int) -> None:
         self.timers.forget(job, attempt)

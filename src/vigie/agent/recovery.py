@@ -167,6 +167,7 @@ class Recovery:
         """Watch the output of a command that ran on without us."""
         if row.worker is None:
             self.agent.sampler.begin(row.job, row.n, row.max_output)
+            self.agent.services.hands.keep_logs(row.job, row.n)
 
     def rearm(self, row: OpenAttempt) -> None:
         """Set the alarms again that the last agent had set, and repeat what it was about to do."""

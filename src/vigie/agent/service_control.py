@@ -73,15 +73,14 @@ class ServiceControl:
         running = [unit for unit in served.units if unit.one.state not in ("inactive", "failed", "backoff")]
         self.duty.fit(served, now, start=start and not running)
         if before is not None and plan is not None and _needs_new_life(before, served.row, plan, served.plan):
-            fresh = self.duty.roster.services[name]
-            self.duty.renew([unit for unit in fresh.units if any(unit.name == old.name for old in running)])
+            self.duty.renew([unit for unit in running if unit in served.units])
         for each in self.duty.roster.dependents(name):
             for unit in each.units:
                 self.duty.take(unit, ev.NeedsChanged(now))
         return {
             "name": name,
             "changed": before is not None,
-            "instances": [unit.name for unit in self.duty.roster.services[name].units],
+            "instances": [unit.name for unit in served.units],
         }
 
     def _take_in(self, name: str, known: Served | None) -> Served:

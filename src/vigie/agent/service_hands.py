@@ -11,6 +11,7 @@ from vigie.supervision import events as ev
 from vigie.supervision.plan import Plan
 
 if TYPE_CHECKING:
+    from vigie.agent.sampler import Sampler
     from vigie.agent.service_units import Served, Unit
     from vigie.agent.services import Services
     from vigie.agent.world import World
@@ -25,6 +26,7 @@ class ServiceHands:
         self.duty = duty
         #: Set by main.
         self.world: World
+        self.sampler: Sampler
         #: Services whose sockets the keeper was asked to open.
         self._open: set[str] = set()
         #: Of instances that reload: when they were asked (mono µs), and whether they have said that they do.
@@ -91,6 +93,13 @@ class ServiceHands:
         if begun is None or unit.job is None:
             return []
         return [self.duty.home.job_file(unit.job, stream, begun[0]) for stream in ("out", "err")]
+
+    def keep_logs(self, job: int, attempt: int) -> None:
+        """Have the output of a life kept within what its service says."""
+        unit = self.duty.lives.get(job)
+        if unit is not None:
+            name, store = unit.served.name, self.duty.store
+            self.sampler.keep(job, attempt, name, unit.plan.logs, lambda: store.run("lives", (name,)).fetchall())
 
     def sequence_of(self, job: int) -> list[tuple[str, int]] | None:
         """Give the stop sequence of a life; None: it is none."""
@@ -181,13 +190,17 @@ class ServiceHands:
             detail = f"process {said.get('pid')} of user {said.get('uid')}: {said.get('why')}"
             duty.writer.post(self._log, "service-stranger", str(said["key"]), detail)
         elif op == "remark":
-            duty.writer.post(self._log, "service-remark", str(said["key"]), str(said["text"]))
+            self.remark(str(said["key"]), str(said["text"]))
         elif op == "listening":
             self.opened.add(str(said["key"]))
             self.copies.fetch()
             duty.settled()
             if said.get("error"):
                 duty.writer.post(self._log, "service-socket", str(said["key"]), str(said["error"]))
+
+    def remark(self, name: str, text: str) -> None:
+        """Write into the timeline what is odd about a service."""
+        self.duty.writer.post(self._log, "service-remark", name, text)
 
     def _log(self, verb: str, name: str, detail: str) -> None:
         self.duty.core.log(verb, thing=f"service:{name}", detail=detail)

@@ -110,6 +110,12 @@ class Roster:
             if name not in self.units and unit.lookout is not None:
                 unit.lookout.drop()
 
+    def add(self, served: Served, row: InstanceRow) -> None:
+        """Take an instance that is new."""
+        unit = Unit(row, served)
+        served.units.append(unit)
+        self.units[unit.name] = unit
+
     def changed(self) -> None:
         """Find dependents anew: a service has come, gone or changed."""
         self._behind = None

@@ -28,6 +28,7 @@ from vigie.agent.writer import Writer
 from vigie.config import Home
 from vigie.model import FINISHED, TASK_DEFAULTS
 from vigie.store.rows import JobRow
+from vigie.store.services import InstanceRow
 from vigie.supervision import events as ev
 from vigie.supervision.life import on_its_way, step
 from vigie.supervision.needs import lacking, waits_for
@@ -445,21 +446,21 @@ class Services:
         """Give a service as many instances as its plan says."""
         names = instance_names(served.name, served.plan.instances)
         known = {unit.name: unit for unit in served.units}
+        up = start or served.wanted
         for name in names:
             if name not in known:
-                self.store.add_instance(served.row.id, name, now)
-        up = start or served.wanted
+                self.roster.add(
+                    served, InstanceRow.fresh(self.store.add_instance(served.row.id, name, now), served.row, name, now)
+                )
         for name, unit in known.items():
             if name not in names:
                 unit.noted["leaving"] = True
                 self.write(unit)
                 self.take(unit, ev.StopAsked(now, "there are fewer instances now"))
-        self.learn()
-        fresh = self.roster.services[served.name]
         self.drop_leaving()
         if up:
-            self.start_needed(fresh, now, {fresh.name})
-            for unit in fresh.units:
+            self.start_needed(served, now, {served.name})
+            for unit in list(served.units):
                 if unit.name not in known or start:
                     self.take(unit, ev.StartAsked(now, "person" if start else "needed"))
 

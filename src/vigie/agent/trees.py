@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from vigie import proctree
 from vigie.ports import Clock
 from vigie.procs import Identity
-from vigie.proctree import Tree, TreeStop
+from vigie.proctree import Status, Tree, TreeStop
 
 __all__ = ["Trees"]
 
@@ -39,6 +39,8 @@ class Trees:
         self.left: dict[int, list[int]] = {}
         self.blind = True
         self._stops: dict[Key, tuple[TreeStop, asyncio.TimerHandle | None]] = {}
+        #: At which of them somebody looks in a moment.
+        self._due: set[Key] = set()
 
     def busy(self, job: int) -> bool:
         """Tell whether a job's tree is still being ended."""
@@ -60,7 +62,7 @@ class Trees:
             return
         self.left.pop(key[0], None)
         self._stops[key] = (TreeStop(Tree(root, marks, since=since), grace, sequence=sequence), None)
-        self._step(key)
+        self._soon(key)
 
     def extend(self, job: int, micros: int) -> None:
         """Give a tree that is being ended more time."""
@@ -74,21 +76,30 @@ class Trees:
         if running is not None:
             if running[1] is not None:
                 running[1].cancel()
-            self._step(key)
+            self._soon(key)
 
-    def _step(self, key: Key) -> None:
-        running = self._stops.get(key)
-        if running is None:
-            return
-        stop = running[0]
+    def _soon(self, key: Key) -> None:
+        """Look in a moment, together with all others at whom somebody looks then."""
+        if not self._due:
+            self.loop.call_soon(self._step)
+        self._due.add(key)
+
+    def _step(self) -> None:
+        due, self._due = self._due, set()
+        stops = {key: self._stops[key][0] for key in sorted(due) if key in self._stops}
         now = self.clock.mono()
         try:
-            status = stop.step(now)
+            statuses = proctree.together([stop.stepping(now) for stop in stops.values()])
         except OSError as error:
             # Without a descriptor nobody can be looked for, and nobody may pass for gone.
-            log.warning("cannot look for the processes of job %d, and try again: %s", key[0], error)
-            self._stops[key] = (stop, self.loop.call_later(AGAIN, self._step, key))
+            log.warning("cannot look for the processes of %d jobs, and try again: %s", len(stops), error)
+            for key, stop in stops.items():
+                self._stops[key] = (stop, self.loop.call_later(AGAIN, self._soon, key))
             return
+        for (key, stop), status in zip(stops.items(), statuses, strict=True):
+            self._go_on(key, stop, status, now)
+
+    def _go_on(self, key: Key, stop: TreeStop, status: Status, now: int) -> None:
         if status.done:
             del self._stops[key]
             if status.left:
@@ -96,7 +107,7 @@ class Trees:
             self.ended(key[0])
             return
         wait = max(0.002, (status.next_at - now) / 1e6)
-        self._stops[key] = (stop, self.loop.call_later(wait, self._step, key))
+        self._stops[key] = (stop, self.loop.call_later(wait, self._soon, key))
 
     def freeze(self, root: Identity, marks: Collection[str]) -> None:
         """Stop every process of a tree by SIGSTOP."""

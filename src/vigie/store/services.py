@@ -55,6 +55,11 @@ class InstanceRow(NamedTuple):
     status: str | None
     detail: str
 
+    @classmethod
+    def fresh(cls, number: int, service: ServiceRow, name: str, now: int) -> InstanceRow:
+        """Give the row of an instance that was just inserted."""
+        return cls(number, service.id, name, "down", "inactive", "not started", now, None, None, None, 0, 0, None, "{}")
+
     def standing(self) -> tuple[Instance, dict[str, Any]]:
         """Give how it stands, and what the duty itself has noted."""
         detail: dict[str, Any] = json.loads(self.detail)
