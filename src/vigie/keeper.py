@@ -362,12 +362,17 @@ class Keeper:
         said = self.marks.get(mark)
         return int(str(said["pid"])) if said is not None and said["k"] == "started" else None
 
+    def _is_orphan(self, pid: int, ticks: int, mark: str) -> bool:
+        """Tell whether a process has come to us and may be of a mark, though it has overwritten its environment."""
+        unknown = pid not in self.own and procs.parent(Identity(pid, ticks)) == os.getpid()
+        return unknown and ticks >= int(str(self.marks[mark].get("ticks", 0)))
+
     def _become_main(self, mark: str, pid: int) -> None:
         """Follow another process of a tree as its main one."""
         before, ticks = self._pid_of(mark), procs.start_ticks(pid)
         if before in (None, pid) or before is None:
             return
-        if ticks is None or not procs.belongs(pid, before, mark):
+        if ticks is None or not (procs.belongs(pid, before, mark) or self._is_orphan(pid, ticks, mark)):
             log(f"{mark}: process {pid} cannot be its main one: it is none of its tree")
             return
         former = self.own.get(before) or self.adopted.pop(mark, None)

@@ -115,9 +115,9 @@ class _Kept(Shelf):
 
     @property
     def pause(self) -> float:
-        """Seconds until a writer at full speed has filled a part of what may be too much."""
+        """Seconds in which a writer does not fill what is left until it is far too much, however fast it gets."""
         room = 1.8 * max(self.logs.total, LITTLE) - self.used
-        return min(SLOWEST, max(FASTEST, room / (FULL_SPEED * (4 if self.flooded else 2))))
+        return min(SLOWEST, max(FASTEST, room / max(1.5 * FULL_SPEED, 4 * self.rate)))
 
 
 class LogWatch:
@@ -231,8 +231,9 @@ class LogWatch:
                 life.streams.append(stream)
                 watched = self._watched[path] = _Watched(stream, shelf, life, now)
                 self._active.add(watched)
+        known = {stream.job for stream in shelf.streams.values()}
         for job, attempts in lives:
-            for attempt in range(1, attempts + 1):
+            for attempt in range(1, attempts + 1) if job not in known else ():
                 for name in ("out", "err"):
                     shelf.add(job, attempt, files(job, name, attempt), living=False)
         if fresh:

@@ -41,9 +41,12 @@ class Watch:
         self._reaped: dict[Identity, int] = {}
 
     def follow(self, mark: str, pid: int, start_ticks: int) -> None:
-        """Open a pidfd of an attempt that began."""
-        if mark not in self._known:
-            identity = Identity(pid, start_ticks)
+        """Open a pidfd of an attempt that began, or whose main process is another now."""
+        identity = Identity(pid, start_ticks)
+        known = self._known.get(mark)
+        if known is None or known[0] != identity:
+            if known is not None and known[1] is not None:
+                os.close(known[1])
             try:
                 fd = procs.open_pidfd(identity)
             except OSError:  # no descriptor left to make sure by: the keeper knows it still
