@@ -92,4 +92,6 @@ AIMS = {
     "schedules-herd-submit": Aim(100, of="figure"),
     "schedules-alone": Aim(5, of="figure"),
     "schedules-apply": Aim(10_000, of="figure", at_least=True),
+    "services-logs": Aim(1.1),
+    "services-logs-disk": Aim(20, of="figure"),
 }

@@ -14,7 +14,7 @@ from vigie.why import Explanation
 __all__ = ["explain", "following"]
 
 Row = dict[str, Any]
-_TIMES = {1: "once", 2: "twice", 3: "three times", 4: "four times", 5: "five times"}
+_TIMES = {2: "twice", 3: "three times", 4: "four times", 5: "five times"}
 
 
 def following(row: Row) -> list[str]:
@@ -84,7 +84,7 @@ def _sentence(each: Row, row: Row, line: str | None, now: int) -> str:
         said += f" because {cause}"
     elif cause and cause != state:
         said += f": {cause}"
-    if each.get("failures") and state in ("backoff", "failed", "starting"):
+    if each.get("failures", 0) > 1 and state in ("backoff", "failed", "starting"):
         count = each["failures"]
         said += f", {_TIMES.get(count, f'{count} times')} in a row"
     if each.get("due") is not None:
@@ -101,6 +101,6 @@ def _suggest(made: Explanation, row: Row, worst: Row) -> None:
         made.suggest(f"vigie service restart {name}")
     elif worst["state"] == "paused":
         made.suggest(f"vigie service resume {name}")
-    elif worst["state"] == "inactive":
+    elif worst["state"] == "inactive" and worst["desired"] == "down":
         made.suggest(f"vigie service enable {name}" if row["mode"] == "disabled" else f"vigie service start {name}")
     made.suggest(f"vigie service status {name}")

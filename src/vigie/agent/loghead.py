@@ -246,14 +246,14 @@ class Shelf:
 
     def fit(self) -> None:
         """Let the oldest go until all of it is within the bound."""
-        total, used = self.logs.total, self.used
+        # Of a flood less, since it cannot be looked at before it is further.
+        total, used = self.logs.total * (3 if self.flooded else 4) // 4, self.used
         # What was found is packed before any of it goes.
         self.debt = 0 if self.flooded else min(self.debt, used)
         if used <= max(total, self.debt) or self.rigid:
             return
-        # A little more, so that not every line costs a step; of a flood half, so that it cannot be far
-        # over the bound before it is looked at again.
-        goal = total // 2 if self.flooded else total - total // 16
+        # A little more, so that not every line costs a step.
+        goal = self.logs.total // 2 if self.flooded else total - total // 16
         while self._things and (excess := self.used - goal) > 0:
             self._drop_oldest(excess)
         room = goal - self._settled

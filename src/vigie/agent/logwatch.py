@@ -94,6 +94,8 @@ class _Kept(Shelf):
     """A shelf with the speed at which it is written to."""
 
     rate = 0.0
+    #: How many of its files are looked at now.
+    active = 0
     _grown = 0
     _since = 0.0
     #: Of its trouble a person was told.
@@ -230,7 +232,7 @@ class LogWatch:
             if stream is not None and path not in self._watched:
                 life.streams.append(stream)
                 watched = self._watched[path] = _Watched(stream, shelf, life, now)
-                self._active.add(watched)
+                self._wake(watched)
         known = {stream.job for stream in shelf.streams.values()}
         for job, attempts in lives:
             for attempt in range(1, attempts + 1) if job not in known else ():
@@ -246,7 +248,7 @@ class LogWatch:
         for stream in life.streams:
             watched = self._watched.pop(stream.path, None)
             if watched is not None:
-                self._active.discard(watched)
+                self._leave(watched)
             if shelf is not None:
                 shelf.end(stream)
         if shelf is not None:
@@ -256,7 +258,7 @@ class LogWatch:
 
     def _forget(self, job: int) -> None:
         for path in [path for path, watched in self._watched.items() if watched.stream.job == job]:
-            self._active.discard(self._watched.pop(path))
+            self._leave(self._watched.pop(path))
         for name, shelf in list(self.shelves.items()):
             shelf.forget(job)
             if not shelf.streams:
@@ -312,7 +314,7 @@ class LogWatch:
                 watched = self._watched.get(path)
                 if watched is not None:
                     watched.armed, watched.due = False, now
-                    self._active.add(watched)
+                    self._wake(watched)
         for watched in [one for one in self._active if one.due <= now + 0.0002]:
             try:
                 self._look(watched, now)
@@ -333,8 +335,8 @@ class LogWatch:
             watched.armed = True
             # Once more: who wrote before the watch stood has woken nobody.
             if not self._take_growth(watched, now):
-                self._active.discard(watched)
-                if not any(other.shelf is shelf for other in self._active):
+                self._leave(watched)
+                if not shelf.active:
                     shelf.rest()
                     self._work.set()
         else:
@@ -356,8 +358,18 @@ class LogWatch:
             self._work.set()
         return True
 
+    def _wake(self, watched: _Watched) -> None:
+        if watched not in self._active:
+            self._active.add(watched)
+            watched.shelf.active += 1
+
+    def _leave(self, watched: _Watched) -> None:
+        if watched in self._active:
+            self._active.remove(watched)
+            watched.shelf.active -= 1
+
     def _drop(self, watched: _Watched) -> None:
-        self._active.discard(watched)
+        self._leave(watched)
         self._watched.pop(watched.stream.path, None)
         watched.shelf.lose(watched.stream)
 

@@ -211,7 +211,8 @@ def say(instances: list[dict[str, Any]], until: str, out: Context, *, changed: s
         cause = f": {clean(each['cause'])}" if each["cause"] not in ("", state) and state != "ready" else ""
         same = "" if name in changed else " already"
         then = f" · vigie logs -f {name}" if state == "ready" else f" · vigie why {name}" if state != "inactive" else ""
-        out.say(f"{name} is {state}{same}{cause}{then}")
+        where = "in backoff" if state == "backoff" else state
+        out.say(f"{name} is {where}{same}{cause}{then}")
 
 
 ACTIONS: dict[str, Callable[[Any, Any], int]] = {"list": _list, "status": _status}

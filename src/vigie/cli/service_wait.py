@@ -25,6 +25,9 @@ def finish(args: argparse.Namespace, answer: list[dict[str, Any]], names: list[s
         instances = wait(names, until, args.timeout, out)
     if args.json:
         out.json({"instances": [{**each, "note": _note(each["name"], answer)} for each in instances]})
+    elif args.no_wait:
+        if out.is_person:
+            out.say(f"asked for · vigie service status {' '.join(names)}")
     else:
         service_show.say(instances, until, out, changed={each["name"] for each in answer if each.get("changed", True)})
     for note in refused:
