@@ -92,6 +92,13 @@ AIMS = {
     "schedules-herd-submit": Aim(100, of="figure"),
     "schedules-alone": Aim(5, of="figure"),
     "schedules-apply": Aim(10_000, of="figure", at_least=True),
+    "services-restart": Aim(10, of="figure"),
+    "services-up": Aim(0.5, of="figure"),
+    "services-rest-memory": Aim(70, of="figure"),
+    "services-rest-cpu": Aim(1, of="figure"),
+    "services-agent": Aim(1, of="figure"),
+    "services-loops": Aim(5, of="figure"),
+    "services-loops-others": Aim(1.2),
     "services-logs": Aim(1.1),
     "services-logs-disk": Aim(20, of="figure"),
 }

@@ -17,7 +17,8 @@ from harness import HERE, Result, set_scale
 
 BENCHES = (
     "functions", "commands", "submits", "output", "rest", "imports", "items", "maps", "pools", "shellmaps",
-    "bystanders", "million", "triggers", "schedules", "services_logs",
+    "bystanders", "million", "triggers", "schedules", "services",
+    "services_logs",
 )  # fmt: skip
 RESULTS = HERE / "RESULTS.md"
 

@@ -149,7 +149,8 @@ class ServiceControl:
         self.core.log("service-stop", who=who, thing=f"service:{name}", detail="it is to be removed")
         for unit in served.units:
             self.duty.take(unit, ev.StopAsked(now, "it is to be removed"))
-        self.core.after(self.duty.settled)
+        self.duty.going = True
+        self.duty.look_soon()
         return served.units
 
     # --- what is done to it -----------------------------------------------------

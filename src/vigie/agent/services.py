@@ -72,6 +72,9 @@ class Services:
         self.hands = ServiceHands(self)
         self._events: deque[tuple[Unit, ev.Event]] = deque()
         self._busy = False
+        #: Whether a look is to follow the commit, and whether some instances or services are to go.
+        self._looking = False
+        self.going = True
         #: Of ended lives, whether the keeper sees something of their trees.
         self.left: dict[int, bool] = {}
 
@@ -120,7 +123,7 @@ class Services:
             self._log(unit, before, event)
         if new.state != before.state or new.at != before.at:
             self._turn(unit.served)
-            self.core.after(self.settled)
+            self.look_soon()
 
     def write(self, unit: Unit) -> None:
         """Write how an instance stands."""
@@ -317,16 +320,30 @@ class Services:
     def _listen(self, unit: Unit) -> None:
         self.core.after(self.hands.await_connection, unit.served)
 
+    def look_soon(self) -> None:
+        """Have :meth:`settled` called after the commit, once however often this is said before it."""
+        if not self._looking:
+            self._looking = True
+            self.core.after(self.settled)
+
     def settled(self) -> None:
         """See to what waits until services have come to rest."""
+        self._looking = False
         self.waits.look()
-        units = self.roster.units.values()
-        if any(unit.noted.get("leaving") and unit.one.state in ("inactive", "failed") for unit in units):
+        if self.going:
+            self._see_off()
+        self.hands.close_unwanted()
+
+    def _see_off(self) -> None:
+        """Forget the instances and services that were to go, once they are down."""
+        leaving = [unit for unit in self.roster.units.values() if unit.noted.get("leaving")]
+        removing = [served for served in self.roster.services.values() if served.row.removing]
+        self.going = bool(leaving or removing)
+        if any(unit.one.state in ("inactive", "failed") for unit in leaving):
             self.writer.post(self.drop_leaving)
-        for served in [each for each in self.roster.services.values() if each.row.removing]:
+        for served in removing:
             if all(unit.one.state in ("inactive", "failed") and not self._tree_busy(unit) for unit in served.units):
                 self.writer.post(self._remove, served.name)
-        self.hands.close_unwanted()
 
     def _tree_busy(self, unit: Unit) -> bool:
         return unit.job is not None and self.trees.busy(unit.job)
@@ -389,7 +406,8 @@ class Services:
         """Learn from the store how everything stands, at the start and after a rollback."""
         self.roster.fill(self.store.all(), self.store.instances())
         self._events.clear()
-        self._busy = False
+        self._busy = self._looking = False
+        self.going = True
         self.lives.clear()
         hooks = {}
         for unit in self.roster.units.values():
@@ -419,7 +437,7 @@ class Services:
                 if served.row.mode == "automatic" and not served.row.removing:
                     for unit in served.units:
                         self.take(unit, ev.StartAsked(now, "boot"))
-        self.core.after(self.settled)
+        self.look_soon()
 
     def _after_boot(self, unit: Unit, now: int) -> None:
         before = unit.one
@@ -454,7 +472,7 @@ class Services:
                 )
         for name, unit in known.items():
             if name not in names:
-                unit.noted["leaving"] = True
+                unit.noted["leaving"] = self.going = True
                 self.write(unit)
                 self.take(unit, ev.StopAsked(now, "there are fewer instances now"))
         self.drop_leaving()
@@ -472,7 +490,7 @@ class Services:
                 unit.served.units.remove(unit)
                 del self.roster.units[unit.name]
                 self.core.after(self.hands.quiet, unit.name)
-                self.core.after(self.settled)
+                self.look_soon()
 
     def _remove(self, name: str) -> None:
         served = self.roster.services.get(name)
@@ -490,7 +508,7 @@ class Services:
         self.store.run("remove", (served.row.id,))
         self.core.log("service-removed", thing=f"service:{name}", who=who, before=served.row.spec)
         self.core.after(self.hands.close_sockets, name)
-        self.core.after(self.settled)
+        self.look_soon()
 
 
 def _how(new: lc.State) -> tuple[str, str, int | None]:
