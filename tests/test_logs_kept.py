@@ -17,12 +17,12 @@ import pytest
 
 from built_store import NOW, Built
 from conftest import until
-from vigie.agent import holes
+from vigie.agent import holes, loghead
 from vigie.agent.loghead import LEAST, Shelf, Stream, level, line_end
 from vigie.agent.logwatch import Life, LogWatch
 from vigie.config import Home
 from vigie.crash import POINTS
-from vigie.logparts import parts_of, read_gap
+from vigie.logparts import Gap, gap_path, parts_of, read_gap, write_gap
 from vigie.output import Output
 from vigie.store.reader import Reader
 from vigie.streams import StreamFile
@@ -205,6 +205,48 @@ def test_a_file_that_its_program_truncates_begins_anew(tmp_path: Path) -> None:
     books.write(b"anew\n")
     assert books.read() == [(0, b"anew\n", 0)]
     assert (read_gap(books.path), parts_of(books.path)) == (None, [])
+
+
+@pytest.mark.parametrize("mark", ["gone", "old", "damaged"])
+def test_a_mark_that_a_power_cut_took_is_found_again(tmp_path: Path, mark: str) -> None:
+    """The parts are on disk and the blocks are released: what the mark said is told by both."""
+    books = Books(tmp_path)
+    for _ in range(4):
+        books.write(b"".join(b"%09d of the service\n" % n for n in range(2_000)))
+        while books.watch.pack_one():
+            pass
+    assert len(parts_of(books.path)) > 1
+    first = parts_of(books.path)[0]
+    match mark:
+        case "gone":
+            os.unlink(gap_path(books.path))
+        case "old":
+            write_gap(books.path, Gap(0, first.end, "web"))
+        case "damaged":
+            Path(gap_path(books.path)).write_bytes(bytes(64))
+    books.anew()
+    books.check()
+    assert sum(hole for _, _, hole in books.read()) == 0
+
+
+def test_on_a_full_disk_bytes_are_released_before_the_mark_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = Books(tmp_path)
+    books.write(b"a line of the service\n" * 20_000)
+    real, tried = loghead.write_gap, []
+
+    def write_gap(path: str, gap: Gap) -> None:
+        tried.append(holes.data_start(path))
+        if len(tried) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        real(path, gap)
+
+    monkeypatch.setattr(loghead, "write_gap", write_gap)
+    books.shelf.debt = 0
+    books.shelf.fit()
+    assert tried[0] == 0 < tried[1]
+    books.check()
 
 
 def test_where_nothing_can_be_released_nothing_goes_and_it_is_said_once(tmp_path: Path) -> None:
