@@ -111,7 +111,8 @@ class Supervisord:
             "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n"
         )
         line = f'/bin/sh -c "{self.fifo.line()}"'
-        parts = [f"[program:s{n:03}]\ncommand={line}\nstdout_logfile={directory}/o{n}\n" for n in range(count)]
+        files = "stdout_logfile={directory}/o{n}\nstderr_logfile={directory}/e{n}\n"
+        parts = [f"[program:s{n:03}]\ncommand={line}\n{files.format(directory=directory, n=n)}" for n in range(count)]
         self._file.write_text(head + "".join(parts), encoding="utf-8")
         self._daemon: subprocess.Popen[bytes] | None = None
 
@@ -210,7 +211,7 @@ def restarts() -> list[Result]:
         for side in sides:
             stack.callback(side.end)
             side.up()
-        time.sleep(STEADY)
+        time.sleep(scaled(round(STEADY * 1000), least=100) / 1000)
         taken: dict[str, list[float]] = {side.title: [] for side in sides}
         for at in range(count):
             for side in sides:
@@ -294,7 +295,7 @@ def loops() -> list[Result]:
     with own_home() as home, place() as directory:
         side = Ours(directory, home, killed * 2)
         side.up()
-        time.sleep(STEADY)
+        time.sleep(scaled(round(STEADY * 1000), least=100) / 1000)
         alone = [restart(side, at) for at in range(killed)]
         loop = Path(directory, "loop.toml")
         loop.write_text("".join(f'[service.l{n}]\nrun = ["false"]\n' for n in range(count)), encoding="utf-8")

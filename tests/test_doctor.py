@@ -351,7 +351,7 @@ def stored(home):
 def test_a_store_is_described(stored):
     check = storage.store(stored, deep=True)
     assert check.status == "ok"
-    assert "schema 2" in check.said
+    assert "schema 3" in check.said
     assert "every page checked" in check.said
 
 

@@ -173,7 +173,10 @@ def test_a_pool_outlives_its_calls(example):
 def test_every_example_is_listed_and_tested():
     programs = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".sh", ".ipynb", ".toml")}
     listed = set(re.findall(r"\]\(([\w.]+)\)", (EXAMPLES / "README.md").read_text()))
-    tests = [Path(__file__).with_name(f"test_{name}.py") for name in ("examples", "examples_schedules", "notebook")]
+    tests = [
+        Path(__file__).with_name(f"test_{name}.py")
+        for name in ("examples", "examples_schedules", "examples_services", "notebook")
+    ]
     tested = {name for path in tests for name in re.findall(r'(?:example\(|EXAMPLES / )"([\w.]+)"', path.read_text())}
     assert listed == programs
     assert tested >= programs

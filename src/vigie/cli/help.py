@@ -20,7 +20,7 @@ vigie help keeper
 """
 
 _GROUPS = (
-    ("run", ("start", "run", "map", "schedule", "apply")),
+    ("run", ("start", "run", "map", "schedule", "service", "up", "down", "apply")),
     ("see", ("jobs", "show", "why", "events", "logs", "receive")),
     ("control", ("wait", "stop", "suspend", "resume", "retry", "remove", "limit", "drain", "skip", "queue")),
     ("Vigie itself", ("agent", "doctor", "demo", "help", "completion")),

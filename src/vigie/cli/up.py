@@ -128,7 +128,7 @@ def _down(args: argparse.Namespace, out: Context) -> int:
 
 
 UP = Verb(
-    "start the services of a project, and show what they write until Ctrl-C stops them",
+    "start a project's services; show them until Ctrl-C",
     """\
 vigie up                    # the services of ./vigie.toml, else of ./Procfile
 vigie up -d                 # leave them up
@@ -138,7 +138,7 @@ vigie down                  # stop them, in reverse order
     _up,
 )
 DOWN = Verb(
-    "stop the services of a project, in reverse order; they stay declared",
+    "stop a project's services, in reverse order",
     """\
 vigie down
 vigie down --now shop/vigie.toml
