@@ -253,9 +253,12 @@ def _of_action(parser: argparse.ArgumentParser, before: Sequence[str]) -> dict[s
     return parser._option_string_actions
 
 
+_AGENT = ("start", "stop", "restart", "status", "install", "uninstall", "backup", "restore")
+
+
 def _positional(verb: str, before: Sequence[str], out: Context) -> Candidates:
     if verb in _JOBS:
-        return _jobs(out, _JOBS[verb])
+        return [*_jobs(out, _JOBS[verb]), *(_services(out) if verb in ("logs", "why") else [])]
     if verb in _COMMANDS:
         return [(":command 1", "")]
     if verb == "queue":
@@ -266,12 +269,18 @@ def _positional(verb: str, before: Sequence[str], out: Context) -> Candidates:
 
             return list(ACTIONS)
         return _schedules(out) if before[0] not in ("add", "list") and len(before) == 1 else []
-    if verb == "apply":
+    if verb == "service":
+        if not before:
+            from vigie.cli.service import ACTIONS as OF_SERVICES
+
+            return list(OF_SERVICES)
+        return _services(out) if before[0] not in ("add", "list") else []
+    if verb in ("apply", "up", "down"):
         return [(":files", "")]
     if verb == "agent":
         if before:
             return [(":files", "")] if before[0] in ("backup", "restore") else []
-        return [(action, "") for action in ("start", "stop", "restart", "status", "backup", "restore")]
+        return [(action, "") for action in _AGENT]
     if verb == "help":
         from vigie.cli.help import verbs
         from vigie.cli.words import WORDS
@@ -298,6 +307,11 @@ def _value(verb: str, option: str, current: str, out: Context) -> Candidates:
         import zoneinfo
 
         return [(zone, "") for zone in sorted(zoneinfo.available_timezones())]
+    if verb == "service" and option in ("--after", "--requires", "--wants"):
+        before, comma, _ = current.rpartition(",")
+        return [(before + comma + name, about) for name, about in _services(out)]
+    if option == "--service":
+        return _services(out)
     if option in ("--after", "--after-any"):
         return _jobs(out, ())
     if option in ("--name", "-n") and verb not in _COMMANDS:
@@ -325,6 +339,16 @@ def _names(out: Context) -> Candidates:
 
 def _schedules(out: Context) -> Candidates:
     return [(name, "") for name in out.reader().schedules.names()]
+
+
+def _services(out: Context) -> Candidates:
+    """Give services, and the instances of those that have several."""
+    found: list[tuple[str, str]] = []
+    for row in out.reader().services.all():
+        many = row["instances"] if len(row["instances"]) > 1 else []
+        worst = row["instances"][0]["state"] if len(row["instances"]) == 1 else f"{len(many)} instances"
+        found += [(row["name"], worst), *((each["name"], each["state"]) for each in many)]
+    return found
 
 
 def _queues(out: Context) -> Candidates:
