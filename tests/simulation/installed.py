@@ -23,7 +23,7 @@ import vigie.store.sqlite
 import vigie.worker_loop
 from simulation.agent import Clock, OomWatch, Sampler, SimKeeperLink
 from simulation.disk import NAME, Vfs
-from simulation.keeper import fake_spawn
+from simulation.keeper import fake_spawn, heard
 from simulation.kernel import Os, Time
 from simulation.now import Now, kernel
 from simulation.store import Apsw
@@ -74,7 +74,7 @@ def installed() -> ExitStack:
         patch(agent.worker_link, LOT=2),
         patch(vigie.keeper, os=os_, time=time_, pidfd=pidfd, spawn=fake_spawn, point=_pulse),
         patch(vigie.keeper.selectors, DefaultSelector=Selector),
-        patch(vigie.keeper_talk, log=lambda text: None),
+        patch(vigie.keeper_talk, log=heard),
         patch(vigie.keeper, log=lambda text: kernel().log(f"keeper: {text}")),
         patch(vigie.store.sqlite, apsw=Apsw()),
         patch(vigie.crash, point=_pulse, ARMED=True),

@@ -65,6 +65,10 @@ class End:
             return b""
         raise BlockingIOError
 
+    def recvmsg(self, most: int, room: int = 0, flags: int = 0) -> tuple[bytes, list[Any], int, None]:
+        """Read as with ancillary data, of which there is none."""
+        return self.recv(most), [], 0, None
+
     def setblocking(self, flag: bool) -> None:
         return
 
